@@ -1,0 +1,45 @@
+//! Who runs where: the servers on one core, the load on another.
+
+use anyhow::{Context, Result, bail};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+/// The two cores of a comparison.
+///
+/// All servers get the same single core, so that a server with more threads does not look cheaper by using more of the
+/// machine, and so that the load never takes time from the server it measures.
+#[derive(Clone, Copy, Debug)]
+pub struct Cores {
+    /// Where every server runs, with all its threads.
+    pub server: usize,
+    /// Where this process runs.
+    pub load: usize,
+}
+
+impl Cores {
+    /// Takes the first two cores that this process may use, and moves this process to the second.
+    pub fn claim() -> Result<Self> {
+        let allowed = sched_getaffinity(Pid::from_raw(0)).context("asking for the usable cores")?;
+        let mut usable = (0..CpuSet::count()).filter(|&core| allowed.is_set(core).unwrap_or(false));
+        let Some(server) = usable.next() else {
+            bail!("no usable core");
+        };
+        let load = usable.next().unwrap_or_else(|| {
+            eprintln!("compare: only core {server} is usable: the servers share it with the load, which distorts");
+            server
+        });
+        sched_setaffinity(Pid::from_raw(0), &only(load)?).with_context(|| format!("moving the load to core {load}"))?;
+        Ok(Self { server, load })
+    }
+
+    /// The set to give to a server.
+    pub fn server_set(&self) -> Result<CpuSet> {
+        only(self.server)
+    }
+}
+
+fn only(core: usize) -> Result<CpuSet> {
+    let mut set = CpuSet::new();
+    set.set(core).with_context(|| format!("core {core} does not fit into a set"))?;
+    Ok(set)
+}

@@ -1,0 +1,59 @@
+//! Sends back what it receives, on any server.
+//!
+//! ```text
+//! cargo run --release --example echo
+//! cargo run --release --example echo -- --server event-loop --bind udp://127.0.0.1:9999
+//! ```
+//!
+//! Then try `nc 127.0.0.1 9999` (or `nc -u`) and type.
+
+mod options;
+
+use std::io::{self, BufRead, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use socketserver::{Addr, Request, RequestHandler};
+
+#[derive(Default)]
+struct Echo;
+
+impl RequestHandler for Echo {
+    fn handle(&mut self, request: &mut Request) -> io::Result<()> {
+        let (mut rfile, mut wfile) = request.split();
+        loop {
+            let bytes = rfile.fill_buf()?;
+            // Before looking for the end: an empty datagram is answered with an empty one.
+            wfile.write_all(bytes)?;
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            let count = bytes.len();
+            rfile.consume(count);
+        }
+    }
+}
+
+/// Sends back what it receives.
+#[derive(Parser)]
+struct Arguments {
+    #[command(flatten)]
+    options: options::Options,
+}
+
+fn main() -> ExitCode {
+    Arguments::parse().options.serve(Echo::default, hint)
+}
+
+fn hint(addr: &Addr) -> String {
+    match addr {
+        Addr::Tcp(addr) => format!("nc {} {}", addr.ip(), addr.port()),
+        Addr::Udp(addr) => format!("nc -u {} {}", addr.ip(), addr.port()),
+        Addr::Unix(_) => format!("nc -U {}", path(addr)),
+        Addr::Unixgram(_) => format!("socat - UNIX-SENDTO:{},bind=/tmp/echo-client.sock", path(addr)),
+    }
+}
+
+fn path(addr: &Addr) -> String {
+    addr.as_path().map_or_else(|| addr.to_string(), |path| path.display().to_string())
+}

@@ -1,0 +1,116 @@
+//! What to do when accepting fails.
+
+use std::io::{self, ErrorKind};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+/// What an error of [`Listener::get_request`](crate::listener::Listener::get_request) means for the server.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// No request is waiting.
+    NothingThere,
+    /// One connection is lost; the next may be fine.
+    LostConnection,
+    /// The system, or this process, lacks what a connection needs: it makes no sense to try again at once.
+    OutOfResources,
+}
+
+impl Verdict {
+    pub(crate) fn of(error: &io::Error) -> Verdict {
+        if error.kind() == ErrorKind::WouldBlock {
+            return Verdict::NothingThere;
+        }
+        match Errno::from_io_error(error) {
+            // It was reset while it was queued, or a firewall forbids it, or a signal came.
+            Some(Errno::CONNABORTED | Errno::CONNRESET | Errno::PERM | Errno::PROTO | Errno::INTR) => {
+                Verdict::LostConnection
+            }
+            // Linux passes errors of the new connection's network on to accept, and those of earlier replies to recvfrom.
+            Some(
+                Errno::NETDOWN
+                | Errno::NOPROTOOPT
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::NETUNREACH
+                | Errno::OPNOTSUPP
+                | Errno::CONNREFUSED
+                | Errno::TIMEDOUT,
+            ) => Verdict::LostConnection,
+            // MFILE, NFILE, NOBUFS, NOMEM. What nobody has thought of is treated as carefully.
+            _ => Verdict::OutOfResources,
+        }
+    }
+}
+
+/// Pauses accepting: for 5 ms, and for twice as long after each further failure, up to a second. (The delays of Go's net/http.)
+///
+/// A client that is queued when this begins is served when it ends: the server then tries, without waiting for an event.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    delay: Duration,
+    until: Option<Instant>,
+}
+
+const FIRST: Duration = Duration::from_millis(5);
+const LONGEST: Duration = Duration::from_secs(1);
+
+impl Backoff {
+    /// Begins the next pause, and logs the first.
+    pub(crate) fn fail(&mut self, error: &io::Error) {
+        if self.delay.is_zero() {
+            log::warn!("cannot accept, and will try again: {error}");
+        }
+        self.delay = (self.delay * 2).clamp(FIRST, LONGEST);
+        self.until = Some(Instant::now() + self.delay);
+    }
+
+    /// Accepting works.
+    pub(crate) fn reset(&mut self) {
+        if !self.delay.is_zero() {
+            log::info!("accepting again");
+            *self = Backoff::default();
+        }
+    }
+
+    /// What is left of the pause.
+    pub(crate) fn remaining(&self) -> Option<Duration> {
+        let left = self.until?.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_has_its_verdict() {
+        for (errno, verdict) in [
+            (Errno::AGAIN, Verdict::NothingThere),
+            (Errno::CONNABORTED, Verdict::LostConnection),
+            (Errno::PERM, Verdict::LostConnection),
+            (Errno::PROTO, Verdict::LostConnection),
+            (Errno::MFILE, Verdict::OutOfResources),
+            (Errno::NFILE, Verdict::OutOfResources),
+            (Errno::NOBUFS, Verdict::OutOfResources),
+            (Errno::NOMEM, Verdict::OutOfResources),
+            (Errno::BADF, Verdict::OutOfResources),
+        ] {
+            assert_eq!(Verdict::of(&errno.into()), verdict, "{errno:?}");
+        }
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_second() {
+        let mut backoff = Backoff::default();
+        let mut delays = Vec::new();
+        for _ in 0..10 {
+            backoff.fail(&Errno::MFILE.into());
+            delays.push(backoff.delay.as_millis());
+        }
+        assert_eq!(delays, [5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
+        backoff.reset();
+        assert!(backoff.remaining().is_none());
+    }
+}

@@ -1,0 +1,265 @@
+//! [`Backend`]: where requests run.
+//!
+//! The duties of a backend are to run every [`Job`] that it is given exactly once, or to drop it, which refuses the request; to
+//! say when it has no room for another; and to end what it has started. It knows nothing of where jobs come from.
+//!
+//! # Which one when
+//!
+//! | backend | a request runs on | right for | wrong for |
+//! |---|---|---|---|
+//! | [`Sequential`] | the serving thread, one at a time | tests, tools, datagrams with short replies | a client that takes its time: all others wait |
+//! | [`Threading`] | a thread of its own | hundreds of connections, handlers that block or compute | tens of thousands: each thread costs memory and switches |
+//! | [`ForkingStyle`] | one of a fixed number of threads | bounding what runs at a time; short connections | connections that stay open: each holds a worker |
+//! | [`EventLoop`] | a coroutine on a loop | many connections, most of them waiting | handlers that compute long, or block outside [`offload`](crate::Request::offload) |
+
+mod event_loop;
+mod forking_style;
+mod sequential;
+mod threading;
+mod threads;
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+
+use crate::job::Job;
+use crate::park::{deadline, poll};
+use crate::waker::Waker;
+
+pub use event_loop::EventLoop;
+pub use forking_style::ForkingStyle;
+pub use sequential::Sequential;
+pub use threading::Threading;
+
+/// Where requests run. Write your own to run them elsewhere: all that it must have is
+/// [`process_request`](Backend::process_request).
+///
+/// All methods are called by the serving thread, or by the one that closes the server.
+///
+/// ```
+/// use socketserver::{Backend, Job, Request, Server, listener};
+///
+/// /// Runs every request on a thread that nobody waits for.
+/// struct Detached;
+///
+/// impl Backend for Detached {
+///     fn process_request(&mut self, job: Job) {
+///         std::thread::spawn(move || job.run());
+///     }
+/// }
+///
+/// let listener = listener::bind("tcp://127.0.0.1:0")?;
+/// let server = Server::new(listener, Detached, |_: &mut Request| Ok(()));
+/// # drop(server);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub trait Backend: Send {
+    /// Prepares for requests: threads and polls are made here, not when the backend is. Called on the serving thread at the
+    /// beginning of every serving.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps it from running requests; serving fails with that.
+    fn activate(&mut self, sources: &Sources<'_>) -> io::Result<()> {
+        let _ = sources;
+        Ok(())
+    }
+
+    /// Whether it can run one more request. Asked before each is got; while it says no, the kernel's queue holds the rest. A
+    /// backend that has room again rings the [`Waker`] of its sources, unless the room comes from a job that ended.
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    /// Runs a request, now or soon. While this call runs, the server accepts nothing.
+    fn process_request(&mut self, job: Job);
+
+    /// Waits until there is a request to get (if `accepting`; returns `true`), the waker is rung or the timeout has passed, or
+    /// for less. A backend that runs requests on the serving thread overrides this to do it here.
+    ///
+    /// # Errors
+    ///
+    /// The system's, if it cannot wait; serving ends with that.
+    fn wait(&mut self, sources: &Sources<'_>, accepting: bool, timeout: Option<Duration>) -> io::Result<bool> {
+        sources.wait(accepting, timeout)
+    }
+
+    /// Does what is due in every turn: reaps threads that have ended, for instance.
+    fn service_actions(&mut self) {}
+
+    /// [`handle_request`](crate::Server::handle_request) has waited for its timeout.
+    fn handle_timeout(&mut self) {}
+
+    /// Whether requests are in progress that only go on while the serving thread calls [`wait`](Backend::wait).
+    fn needs_thread(&self) -> bool {
+        false
+    }
+
+    /// The serving thread is about to return to its caller, and may be another one next time.
+    fn deactivate(&mut self) {}
+
+    /// Whether the end of serving is also the end of the requests in progress: they are drained, and cut off at the deadline.
+    fn block_on_close(&self) -> bool {
+        true
+    }
+
+    /// Ends what the backend has started, waiting until then at the most, and says how many threads are still busy. All
+    /// requests have ended or been cut off before.
+    fn server_close(&mut self, until: Option<Instant>) -> usize {
+        let _ = until;
+        0
+    }
+}
+
+/// What a serving thread waits for: its listener, and the waker of its server.
+#[derive(Debug)]
+pub struct Sources<'a> {
+    pub(crate) listener: BorrowedFd<'a>,
+    pub(crate) waker: &'a Arc<Waker>,
+}
+
+impl Sources<'_> {
+    /// Ends the serving thread's wait.
+    pub fn waker(&self) -> &Arc<Waker> {
+        self.waker
+    }
+
+    /// Waits until there is a request to get (if `accepting`), the waker is rung or the timeout has passed; `true` for the
+    /// first. May return early.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn wait(&self, accepting: bool, timeout: Option<Duration>) -> io::Result<bool> {
+        let until = deadline(timeout);
+        let mut fds = [PollFd::new(self.waker, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
+        let watched = if accepting { &mut fds[..] } else { &mut fds[..1] };
+        poll(watched, until)?;
+        if !fds[0].revents().is_empty() {
+            self.waker.reset();
+        }
+        Ok(!fds[1].revents().is_empty())
+    }
+}
+
+/// The listener, for a backend that polls by itself.
+impl AsFd for Sources<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener
+    }
+}
+
+impl Backend for Box<dyn Backend> {
+    fn activate(&mut self, sources: &Sources<'_>) -> io::Result<()> {
+        (**self).activate(sources)
+    }
+
+    fn has_room(&self) -> bool {
+        (**self).has_room()
+    }
+
+    fn process_request(&mut self, job: Job) {
+        (**self).process_request(job)
+    }
+
+    fn wait(&mut self, sources: &Sources<'_>, accepting: bool, timeout: Option<Duration>) -> io::Result<bool> {
+        (**self).wait(sources, accepting, timeout)
+    }
+
+    fn service_actions(&mut self) {
+        (**self).service_actions()
+    }
+
+    fn handle_timeout(&mut self) {
+        (**self).handle_timeout()
+    }
+
+    fn needs_thread(&self) -> bool {
+        (**self).needs_thread()
+    }
+
+    fn deactivate(&mut self) {
+        (**self).deactivate()
+    }
+
+    fn block_on_close(&self) -> bool {
+        (**self).block_on_close()
+    }
+
+    fn server_close(&mut self, until: Option<Instant>) -> usize {
+        (**self).server_close(until)
+    }
+}
+
+/// The name of a backend, for a choice at run time: `sequential`, `threading`, `forking-style` or `event-loop`.
+///
+/// ```
+/// use socketserver::backend::BackendName;
+///
+/// let name: BackendName = "event-loop".parse()?;
+/// let backend = name.backend();
+/// assert!("fork".parse::<BackendName>().unwrap_err().to_string().contains("forking-style"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BackendName {
+    /// [`Sequential`]
+    Sequential,
+    /// [`Threading`]
+    Threading,
+    /// [`ForkingStyle`]
+    ForkingStyle,
+    /// [`EventLoop`]
+    EventLoop,
+}
+
+impl BackendName {
+    /// All of them.
+    pub const ALL: [BackendName; 4] =
+        [BackendName::Sequential, BackendName::Threading, BackendName::ForkingStyle, BackendName::EventLoop];
+
+    /// The name as text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BackendName::Sequential => "sequential",
+            BackendName::Threading => "threading",
+            BackendName::ForkingStyle => "forking-style",
+            BackendName::EventLoop => "event-loop",
+        }
+    }
+
+    /// The backend, with the default of every option.
+    pub fn backend(self) -> Box<dyn Backend> {
+        match self {
+            BackendName::Sequential => Box::new(Sequential),
+            BackendName::Threading => Box::new(Threading::default()),
+            BackendName::ForkingStyle => Box::new(ForkingStyle::default()),
+            BackendName::EventLoop => Box::new(EventLoop::default()),
+        }
+    }
+}
+
+impl fmt::Display for BackendName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for BackendName {
+    type Err = io::Error;
+
+    /// # Errors
+    ///
+    /// `InvalidInput` lists the names.
+    fn from_str(text: &str) -> io::Result<BackendName> {
+        BackendName::ALL.into_iter().find(|name| name.as_str() == text).ok_or_else(|| {
+            let names = BackendName::ALL.map(BackendName::as_str).join(", ");
+            io::Error::new(io::ErrorKind::InvalidInput, format!("unknown server {text:?}: expected one of {names}"))
+        })
+    }
+}

@@ -1,0 +1,158 @@
+//! [`EventLoop`]: a coroutine for each request.
+
+mod offload;
+mod reactor;
+mod timers;
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use self::offload::Offload;
+use self::reactor::{Inbox, Reactor};
+use super::threads::Threads;
+use super::{Backend, Sources};
+use crate::coroutine::Pinned;
+use crate::job::Job;
+use crate::waker::Waker;
+
+/// Runs each request on a coroutine: where a call would block the thread, the coroutine is parked, and others run.
+///
+/// The thread that serves is itself a loop; with more loops, each further one has a thread of its own, and a new connection goes
+/// to the loop that has the fewest. It stays there: a started coroutine never changes its thread. Datagrams are served by the
+/// loop that receives them.
+///
+/// * Costs about what a hand-written epoll loop does: one read, one write and a share of one `epoll_wait` per message. An idle
+///   connection costs one page of stack, typically, and a few hundred bytes.
+/// * Wrong for handlers that compute for long or call what blocks outside [`offload`](crate::Request::offload): they hold up every
+///   request of their loop.
+/// * As gevent's `StreamServer`; the handler is the same as on every other backend.
+///
+/// # Rules for handlers
+///
+/// * Hold no lock across I/O that another request takes, too: that request would block the thread, so that the first never goes
+///   on.
+/// * Call nothing that blocks, except in [`offload`](crate::Request::offload); wait with [`sleep`](crate::Request::sleep).
+/// * A thread-local is shared by all requests of a loop, and any read or write may let another of them run. Code that lends out a
+///   *reference* to a thread-local for the time of a call (a scoped thread-local) must not do I/O in that call: two coroutines
+///   could end such scopes in the wrong order, and the compiler does not see that.
+/// * A call depth that does not fit the stack ends the process at its guard page: see [`stack_size`](EventLoop::stack_size).
+pub struct EventLoop {
+    loops: Option<usize>,
+    stack_size: usize,
+    offload: Arc<Offload>,
+    /// The serving thread's loop, while one serves.
+    local: Option<Pinned<Reactor>>,
+    /// The other loops, each on a thread of its own.
+    others: Vec<Arc<Inbox>>,
+    threads: Threads,
+}
+
+impl Default for EventLoop {
+    fn default() -> EventLoop {
+        EventLoop {
+            loops: None,
+            stack_size: 256 * 1024,
+            offload: Arc::new(Offload::new(16)),
+            local: None,
+            others: Vec::new(),
+            threads: Threads::new("event-loop", None),
+        }
+    }
+}
+
+impl EventLoop {
+    /// `loops` loops, at least one; [`EventLoop::default`] has one for each core that the process may use.
+    pub fn new(loops: usize) -> EventLoop {
+        let mut backend = EventLoop::default();
+        backend.loops = Some(loops.max(1));
+        backend
+    }
+
+    /// Bytes of address space for a coroutine's stack: 256 KiB by default, at least 16 KiB. Only what is touched becomes
+    /// resident, so a larger one costs little; a debug build needs several times the depth of a release build.
+    pub fn stack_size(mut self, bytes: usize) -> EventLoop {
+        self.stack_size = bytes;
+        self
+    }
+
+    /// How many threads [`offload`](crate::Request::offload) uses at the most: 16 by default, at least one. They are started when
+    /// they are first needed.
+    pub fn offload_threads(mut self, threads: usize) -> EventLoop {
+        self.offload = Arc::new(Offload::new(threads.max(1)));
+        self
+    }
+
+    /// Starts the loops beside the serving thread's, unless they run already.
+    fn start_others(&mut self) -> io::Result<()> {
+        let loops = self.loops.unwrap_or_else(|| thread::available_parallelism().map_or(1, |cores| cores.get()));
+        while self.others.len() + 1 < loops {
+            let waker = Arc::new(Waker::new()?);
+            let (inbox, messages) = Inbox::new(waker, self.offload.clone());
+            let stack_size = self.stack_size;
+            let (started, ready) = crossbeam_channel::bounded(1);
+            let its_inbox = inbox.clone();
+            self.threads.spawn(move || match Reactor::new(its_inbox, messages, stack_size, None) {
+                Ok(mut reactor) => {
+                    let _ = started.send(Ok(()));
+                    reactor.run();
+                }
+                Err(error) => {
+                    let _ = started.send(Err(error));
+                }
+            })?;
+            ready.recv().map_err(io::Error::other)??;
+            self.others.push(inbox);
+        }
+        Ok(())
+    }
+}
+
+impl Backend for EventLoop {
+    fn activate(&mut self, sources: &Sources<'_>) -> io::Result<()> {
+        self.start_others()?;
+        let (inbox, messages) = Inbox::new(sources.waker().clone(), self.offload.clone());
+        let reactor = Reactor::new(inbox, messages, self.stack_size, Some(sources.listener))?;
+        self.local = Some(Pinned::new(reactor));
+        Ok(())
+    }
+
+    fn process_request(&mut self, job: Job) {
+        let Some(local) = self.local.as_mut().and_then(Pinned::get_mut) else { return };
+        let emptiest = self.others.iter().min_by_key(|inbox| inbox.load());
+        match emptiest {
+            Some(other) if job.connection().is_some() && other.load() < local.load() => other.run(job),
+            _ => local.start(job),
+        }
+    }
+
+    fn wait(&mut self, sources: &Sources<'_>, accepting: bool, timeout: Option<Duration>) -> io::Result<bool> {
+        match self.local.as_mut().and_then(Pinned::get_mut) {
+            // The listener is watched at all times, edge-triggered: an event that comes while the server does not accept is kept
+            // by it.
+            Some(local) => local.turn(timeout),
+            None => sources.wait(accepting, timeout),
+        }
+    }
+
+    fn needs_thread(&self) -> bool {
+        self.local.as_ref().and_then(Pinned::get).is_some_and(|local| !local.is_empty())
+    }
+
+    fn deactivate(&mut self) {
+        self.local = None;
+    }
+
+    fn server_close(&mut self, until: Option<Instant>) -> usize {
+        self.others.drain(..).for_each(|inbox| inbox.stop());
+        self.threads.join(until) + self.offload.close(until)
+    }
+}
+
+impl Drop for EventLoop {
+    /// The other loops end by themselves when their last request has ended.
+    fn drop(&mut self) {
+        self.others.iter().for_each(|inbox| inbox.stop());
+    }
+}

@@ -1,0 +1,82 @@
+//! [`Offload`]: threads for work that may block.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::backend::threads::Threads;
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// A bounded pool of threads, each started when work comes and none of the others is idle.
+pub(super) struct Offload {
+    max: usize,
+    threads: Mutex<Threads>,
+    /// The work, of which each request has one piece at the most. `None` once closed.
+    queue: Mutex<Option<Sender<Work>>>,
+    waiting: Receiver<Work>,
+    idle: Arc<AtomicUsize>,
+}
+
+impl Offload {
+    pub(super) fn new(max: usize) -> Offload {
+        let (queue, waiting) = unbounded();
+        Offload {
+            max,
+            threads: Mutex::new(Threads::new("offload", None)),
+            queue: Mutex::new(Some(queue)),
+            waiting,
+            idle: Arc::default(),
+        }
+    }
+
+    /// Runs `work` on a thread of the pool, as soon as one is free.
+    ///
+    /// # Errors
+    ///
+    /// The system's, if there is no thread yet and none can be started; `BrokenPipe` once the pool is closed.
+    pub(super) fn submit(&self, work: Work) -> io::Result<()> {
+        self.start_thread()?;
+        let queue = lock(&self.queue);
+        let closed = || io::Error::new(io::ErrorKind::BrokenPipe, "the server is closed");
+        queue.as_ref().ok_or_else(closed)?.send(work).map_err(|_| closed())
+    }
+
+    /// Lets the threads end when the queue is empty, waits for that until then, and says how many are still busy.
+    pub(super) fn close(&self, until: Option<Instant>) -> usize {
+        *lock(&self.queue) = None;
+        lock(&self.threads).join(until)
+    }
+
+    /// Starts a thread, if none is idle and there may be another.
+    fn start_thread(&self) -> io::Result<()> {
+        let mut threads = lock(&self.threads);
+        if self.idle.load(SeqCst) > self.waiting.len() || threads.len() >= self.max {
+            return Ok(());
+        }
+        let (waiting, idle) = (self.waiting.clone(), self.idle.clone());
+        idle.fetch_add(1, SeqCst);
+        let started = threads.spawn(move || {
+            for work in &waiting {
+                idle.fetch_sub(1, SeqCst);
+                work();
+                idle.fetch_add(1, SeqCst);
+            }
+        });
+        match started {
+            Err(error) => {
+                self.idle.fetch_sub(1, SeqCst);
+                // The threads that there are will come to it.
+                if threads.len() == 0 { Err(error) } else { Ok(()) }
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

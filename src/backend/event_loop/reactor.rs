@@ -1,0 +1,342 @@
+//! [`Reactor`]: one loop, a turn repeated: wait, take the inbox, fire timers, resume what is ready.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+
+use super::offload::Offload;
+use super::timers::Timers;
+use crate::coroutine::{Coroutine, Pause, Stacks};
+use crate::job::Job;
+use crate::park::{Home, Parker, Readiness, TaskId, TaskParker};
+use crate::waker::Waker;
+
+/// Tokens that no task has: a task's holds its slot in the lower half.
+const LISTENER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+
+/// Events taken from the kernel in one turn.
+const EVENTS: usize = 1024;
+
+/// What belongs to one loop and never leaves its thread.
+pub(super) struct Reactor {
+    poll: Poll,
+    events: Events,
+    tasks: Slab<Task>,
+    /// Slots of the tasks to resume, in the order in which they became ready. Each is in here once at the most.
+    ready: VecDeque<usize>,
+    timers: Timers,
+    stacks: Stacks,
+    inbox: Arc<Inbox>,
+    messages: Receiver<Message>,
+    /// Tasks started so far: a task's id is never given twice.
+    started: u32,
+    /// The inbox asks it to end when its last task has ended.
+    stopping: bool,
+}
+
+/// A request on a coroutine.
+struct Task {
+    id: TaskId,
+    coroutine: Coroutine,
+    /// In which ways its socket being ready resumes it.
+    interest: Readiness,
+    /// How its socket has become ready since it was last resumed.
+    seen: Readiness,
+    /// When to resume it at the latest.
+    until: Option<Instant>,
+    /// It is in `ready`.
+    queued: bool,
+}
+
+impl Reactor {
+    /// A loop for the calling thread, which watches its inbox's waker and, on the serving thread, the server's listener.
+    pub(super) fn new(
+        inbox: Arc<Inbox>,
+        messages: Receiver<Message>,
+        stack_size: usize,
+        listener: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Reactor> {
+        let poll = Poll::new()?;
+        poll.registry().register(&mut SourceFd(&inbox.waker.as_fd().as_raw_fd()), WAKER, Interest::READABLE)?;
+        if let Some(listener) = listener {
+            poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), LISTENER, Interest::READABLE)?;
+        }
+        inbox.thread.get_or_init(|| thread::current().id());
+        Ok(Reactor {
+            poll,
+            events: Events::with_capacity(EVENTS),
+            tasks: Slab::new(),
+            ready: VecDeque::new(),
+            timers: Timers::default(),
+            stacks: Stacks::new(stack_size),
+            inbox,
+            messages,
+            started: 0,
+            stopping: false,
+        })
+    }
+
+    /// Turns until it is asked to stop and its last task has ended.
+    pub(super) fn run(&mut self) {
+        while !self.stopping || !self.is_empty() {
+            if let Err(error) = self.turn(None) {
+                // Nothing that a request does leads here. Without a pause this could spin.
+                log::error!("an event loop cannot wait: {error}");
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+
+    /// Waits for events, for `timeout` at the most, and resumes whoever they concern; `true` if the listener had one.
+    pub(super) fn turn(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        let listener = self.wait(timeout)?;
+        self.take_inbox();
+        self.fire_timers();
+        self.resume_ready();
+        Ok(listener)
+    }
+
+    /// Starts a request: it runs until it first waits.
+    pub(super) fn start(&mut self, job: Job) {
+        let slot = self.tasks.vacant_key();
+        let id = TaskId(u64::from(self.started) << 32 | slot as u64);
+        // What fails here drops the job, which refuses the request.
+        let stack = match self.stacks.acquire() {
+            Ok(stack) => stack,
+            Err(error) => return log::debug!("no stack for a coroutine: {error}"),
+        };
+        if let Some(socket) = job.connection() {
+            let token = Token(id.0 as usize);
+            let both = Interest::READABLE | Interest::WRITABLE;
+            if let Err(error) = self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, both) {
+                self.stacks.release(stack);
+                return log::debug!("cannot watch a connection: {error}");
+            }
+        }
+        self.started = self.started.wrapping_add(1);
+        self.inbox.load.fetch_add(1, SeqCst);
+        let home = self.inbox.clone();
+        let coroutine = Coroutine::new(stack, move |suspender| {
+            job.run_on(Parker::Task(TaskParker { suspender, home, id }));
+        });
+        let none = Readiness::NONE;
+        self.tasks.insert(Task { id, coroutine, interest: none, seen: none, until: None, queued: false });
+        self.resume(slot);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    pub(super) fn load(&self) -> usize {
+        self.inbox.load()
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        let timeout = if self.ready.is_empty() && self.messages.is_empty() {
+            let next = self.timers.next().map(|at| at.saturating_duration_since(Instant::now()));
+            [timeout, next].into_iter().flatten().min()
+        } else {
+            Some(Duration::ZERO)
+        };
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
+            result => result?,
+        }
+        let mut listener = false;
+        for event in &self.events {
+            match event.token() {
+                LISTENER => listener = true,
+                WAKER => self.inbox.waker.reset(),
+                token => {
+                    let mut seen = Readiness::NONE;
+                    if event.is_readable() {
+                        seen = seen.with(Readiness::READ);
+                    }
+                    if event.is_writable() {
+                        seen = seen.with(Readiness::WRITE);
+                    }
+                    if event.is_read_closed() || event.is_write_closed() || event.is_error() {
+                        seen = seen.with(Readiness::READ).with(Readiness::WRITE).with(Readiness::CLOSED);
+                    }
+                    if let Some(task) = Self::find(&mut self.tasks, TaskId(token.0 as u64)) {
+                        task.seen = task.seen.with(seen);
+                        if task.interest.has(seen) {
+                            task.enqueue(&mut self.ready);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(listener)
+    }
+
+    fn take_inbox(&mut self) {
+        if self.messages.is_empty() {
+            return;
+        }
+        // Cleared first: whoever sends from now on rings again.
+        self.inbox.rung.store(false, SeqCst);
+        while let Ok(message) = self.messages.try_recv() {
+            match message {
+                Message::Run(job) => {
+                    self.inbox.load.fetch_sub(1, SeqCst);
+                    self.start(job);
+                }
+                Message::Unpark(id) => {
+                    if let Some(task) = Self::find(&mut self.tasks, id) {
+                        task.enqueue(&mut self.ready);
+                    }
+                }
+                Message::Stop => self.stopping = true,
+            }
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        if self.timers.next().is_none() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some(slot) = self.timers.pop_due(now) {
+            let task = &mut self.tasks[slot];
+            match task.until {
+                Some(until) if until > now => self.timers.set(slot, until),
+                Some(_) => task.enqueue(&mut self.ready),
+                None => {}
+            }
+        }
+    }
+
+    /// Resumes each task that is ready now; one that becomes ready meanwhile has its turn in the next turn.
+    fn resume_ready(&mut self) {
+        for _ in 0..self.ready.len() {
+            if let Some(slot) = self.ready.pop_front() {
+                self.resume(slot);
+            }
+        }
+    }
+
+    fn resume(&mut self, slot: usize) {
+        let task = &mut self.tasks[slot];
+        task.queued = false;
+        let seen = std::mem::replace(&mut task.seen, Readiness::NONE);
+        match task.coroutine.resume(seen) {
+            Some(Pause::Park { interest, until }) => {
+                task.interest = interest;
+                task.until = until;
+                if let Some(until) = until {
+                    self.timers.set(slot, until);
+                }
+            }
+            Some(Pause::Yield) => {
+                task.until = None;
+                task.enqueue(&mut self.ready);
+            }
+            None => {
+                self.timers.cancel(slot);
+                let task = self.tasks.remove(slot);
+                if let Some(stack) = task.coroutine.into_stack() {
+                    self.stacks.release(stack);
+                }
+                self.inbox.load.fetch_sub(1, SeqCst);
+            }
+        }
+    }
+
+    /// The task of this name, unless it has ended: an event or a message may come late.
+    fn find(tasks: &mut Slab<Task>, id: TaskId) -> Option<&mut Task> {
+        tasks.get_mut(id.0 as u32 as usize).filter(|task| task.id == id)
+    }
+}
+
+impl Task {
+    fn enqueue(&mut self, ready: &mut VecDeque<usize>) {
+        if !self.queued {
+            self.queued = true;
+            ready.push_back(self.id.0 as u32 as usize);
+        }
+    }
+}
+
+/// What other threads, and the requests of the loop itself, have to tell a loop.
+pub(super) enum Message {
+    /// Start this request.
+    Run(Job),
+    /// Resume this task, if it is parked.
+    Unpark(TaskId),
+    /// End when the last task has ended.
+    Stop,
+}
+
+/// The end of a loop that others hold.
+pub(super) struct Inbox {
+    messages: Sender<Message>,
+    waker: Arc<Waker>,
+    /// The waker has been rung, and the loop has not looked into the inbox since.
+    rung: AtomicBool,
+    /// Requests that the loop runs, or is going to run.
+    load: AtomicUsize,
+    /// The loop's thread, which need not be woken by itself.
+    thread: OnceLock<ThreadId>,
+    offload: Arc<Offload>,
+}
+
+impl Inbox {
+    pub(super) fn new(waker: Arc<Waker>, offload: Arc<Offload>) -> (Arc<Inbox>, Receiver<Message>) {
+        // As many messages as there are requests to run and to wake, each of which is limited elsewhere.
+        let (messages, receiver) = unbounded();
+        let inbox = Inbox {
+            messages,
+            waker,
+            rung: AtomicBool::new(false),
+            load: AtomicUsize::new(0),
+            thread: OnceLock::new(),
+            offload,
+        };
+        (Arc::new(inbox), receiver)
+    }
+
+    /// Hands a request over to this loop.
+    pub(super) fn run(&self, job: Job) {
+        self.load.fetch_add(1, SeqCst);
+        self.send(Message::Run(job));
+    }
+
+    pub(super) fn stop(&self) {
+        self.send(Message::Stop);
+    }
+
+    pub(super) fn load(&self) -> usize {
+        self.load.load(SeqCst)
+    }
+
+    fn send(&self, message: Message) {
+        // A loop that is gone needs no message; a job in it is dropped, which refuses the request.
+        let delivered = self.messages.send(message).is_ok();
+        let here = self.thread.get().is_some_and(|thread| *thread == thread::current().id());
+        if delivered && !here && !self.rung.swap(true, SeqCst) {
+            self.waker.wake();
+        }
+    }
+}
+
+impl Home for Inbox {
+    fn unpark(&self, task: TaskId) {
+        self.send(Message::Unpark(task));
+    }
+
+    fn offload(&self, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+        self.offload.submit(work)
+    }
+}

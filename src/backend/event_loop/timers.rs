@@ -1,0 +1,160 @@
+//! [`Timers`]: at most one deadline for each task of a loop.
+
+use std::time::Instant;
+
+/// Deadlines by slot, in a binary heap that knows where each slot is.
+///
+/// Setting and cancelling cost O(log n) at the most and allocate only when the loop has more tasks than ever before. The usual
+/// case costs nothing: a read timeout that is set again for every message is later than the deadline that the slot has already,
+/// and that one is left in place. It fires early; the loop then sets the later one.
+#[derive(Default)]
+pub(super) struct Timers {
+    /// A binary heap, the earliest deadline first.
+    heap: Vec<(Instant, usize)>,
+    /// By slot: where in the heap it is.
+    position: Vec<Option<usize>>,
+}
+
+impl Timers {
+    /// Makes sure that `slot` fires at `at` or before.
+    pub(super) fn set(&mut self, slot: usize, at: Instant) {
+        if self.position.len() <= slot {
+            self.position.resize(slot + 1, None);
+        }
+        match self.position[slot] {
+            Some(index) if self.heap[index].0 <= at => {}
+            Some(index) => {
+                self.heap[index].0 = at;
+                self.sift_up(index);
+            }
+            None => {
+                self.heap.push((at, slot));
+                self.sift_up(self.heap.len() - 1);
+            }
+        }
+    }
+
+    /// Forgets the deadline of `slot`, so that whoever has the slot next does not meet it.
+    pub(super) fn cancel(&mut self, slot: usize) {
+        if let Some(index) = self.position.get(slot).copied().flatten() {
+            self.remove(index);
+        }
+    }
+
+    /// The earliest deadline.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.heap.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the slot with the earliest deadline, if that has come.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<usize> {
+        let (at, slot) = *self.heap.first()?;
+        if at > now {
+            return None;
+        }
+        self.remove(0);
+        Some(slot)
+    }
+
+    fn remove(&mut self, index: usize) {
+        let (_, slot) = self.heap.swap_remove(index);
+        self.position[slot] = None;
+        if index < self.heap.len() {
+            // The last one came here: it may belong further up or further down.
+            let index = self.sift_up(index);
+            self.sift_down(index);
+        }
+    }
+
+    fn sift_up(&mut self, mut index: usize) -> usize {
+        while index > 0 {
+            let parent = (index - 1) / 2;
+            if self.heap[parent].0 <= self.heap[index].0 {
+                break;
+            }
+            self.heap.swap(parent, index);
+            self.note(index);
+            index = parent;
+        }
+        self.note(index);
+        index
+    }
+
+    fn sift_down(&mut self, mut index: usize) {
+        loop {
+            let children = 2 * index + 1..(2 * index + 3).min(self.heap.len());
+            let Some(child) = children.min_by_key(|child| self.heap[*child].0) else { break };
+            if self.heap[index].0 <= self.heap[child].0 {
+                break;
+            }
+            self.heap.swap(index, child);
+            self.note(index);
+            index = child;
+        }
+        self.note(index);
+    }
+
+    fn note(&mut self, index: usize) {
+        let slot = self.heap[index].1;
+        self.position[slot] = Some(index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Set(usize, u64),
+        Cancel(usize),
+        Advance(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..20usize, 0..1000u64).prop_map(|(slot, after)| Step::Set(slot, after)),
+            (0..20usize).prop_map(Step::Cancel),
+            (0..300u64).prop_map(Step::Advance),
+        ]
+    }
+
+    proptest! {
+        /// Whatever is set and cancelled, what fires is what a plain map would fire, in order of time.
+        #[test]
+        fn fires_what_a_map_would_fire(steps in prop::collection::vec(step(), 0..400)) {
+            let base = Instant::now();
+            let at = |time: u64| base + Duration::from_millis(time);
+            let (mut timers, mut model, mut now) = (Timers::default(), BTreeMap::new(), 0);
+            for step in steps {
+                match step {
+                    Step::Set(slot, after) => {
+                        timers.set(slot, at(now + after));
+                        let time = model.entry(slot).or_insert(now + after);
+                        *time = (*time).min(now + after);
+                    }
+                    Step::Cancel(slot) => {
+                        timers.cancel(slot);
+                        model.remove(&slot);
+                    }
+                    Step::Advance(by) => {
+                        now += by;
+                        let mut last = 0;
+                        while let Some(slot) = timers.pop_due(at(now)) {
+                            let time = model.remove(&slot).expect("only what was set fires");
+                            prop_assert!(last <= time && time <= now);
+                            last = time;
+                        }
+                        prop_assert!(model.values().all(|time| *time > now));
+                    }
+                }
+                prop_assert_eq!(timers.next(), model.values().min().map(|time| at(*time)));
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Read buffers, shared by the requests of a thread: a request that waits with nothing buffered holds none.
+
+use std::cell::RefCell;
+
+/// Bytes of a read buffer: what one read call takes in at the most.
+pub(crate) const SIZE: usize = 16 * 1024;
+
+/// Buffers that a thread keeps for its next reads. On a loop, only requests that wait to write hold one each.
+const KEPT: usize = 16;
+
+pub(crate) type Buffer = Box<[u8]>;
+
+thread_local! {
+    static FREE: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Takes a buffer of [`SIZE`] bytes. What it contains is left over from some other request of this process.
+pub(crate) fn take() -> Buffer {
+    // While a thread ends, its list may be gone already.
+    let kept = FREE.try_with(|free| free.borrow_mut().pop()).ok().flatten();
+    kept.unwrap_or_else(|| vec![0; SIZE].into_boxed_slice())
+}
+
+/// Gives a buffer back.
+pub(crate) fn give(buffer: Buffer) {
+    let _ = FREE.try_with(|free| {
+        let mut free = free.borrow_mut();
+        if free.len() < KEPT {
+            free.push(buffer);
+        }
+    });
+}

@@ -1,0 +1,67 @@
+//! [`Busy`]: connections for which there is no room, and that are told so.
+
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::socket::{self, Blocking};
+
+/// How long a connection that was turned away is kept, so that its peer reads the reply: closing a socket with input unread would
+/// reset it, and destroy the reply.
+const LINGER: Duration = Duration::from_secs(1);
+/// How often those connections are looked after.
+const INTERVAL: Duration = Duration::from_millis(20);
+/// How many are kept at the most. With one more, the oldest is closed.
+const KEPT: usize = 64;
+
+/// Turns connections away with a reply. Everything happens on the serving thread, and nothing waits.
+#[derive(Default)]
+pub(crate) struct Busy {
+    /// What they are sent; `None` to leave them in the kernel's queue instead.
+    pub(crate) reply: Option<Arc<[u8]>>,
+    /// Connections that have their reply and have not closed yet, with the time at which that is over.
+    lingering: VecDeque<(OwnedFd, Instant)>,
+}
+
+impl Busy {
+    /// Sends the reply, which a new connection has room for, and half-closes.
+    pub(crate) fn turn_away(&mut self, connection: OwnedFd) {
+        let Some(reply) = &self.reply else { return };
+        // Whatever goes wrong with it, it is closed.
+        if socket::send(connection.as_fd(), reply, Blocking::No).is_err() {
+            return;
+        }
+        socket::shutdown_write(connection.as_fd());
+        if self.lingering.len() == KEPT {
+            self.lingering.pop_front();
+        }
+        self.lingering.push_back((connection, Instant::now() + LINGER));
+    }
+
+    /// Closes those that are through, and says when to look again.
+    pub(crate) fn tend(&mut self) -> Option<Duration> {
+        if self.lingering.is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        self.lingering.retain(|(connection, until)| now < *until && !is_over(connection));
+        (!self.lingering.is_empty()).then_some(INTERVAL)
+    }
+}
+
+/// Discards what has come in; whether the peer has closed, or sends without end.
+fn is_over(connection: &OwnedFd) -> bool {
+    /// Reads of 4 KiB in one turn.
+    const READS: usize = 64;
+    let mut scratch = [0; 4096];
+    for _ in 0..READS {
+        match socket::recv(connection.as_fd(), &mut scratch, Blocking::No) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+    true
+}

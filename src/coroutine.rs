@@ -1,0 +1,132 @@
+//! [`Coroutine`]: a function that can be suspended in the middle and resumed later, on a stack of its own.
+//!
+//! This is the one file that names the coroutine crate, and one of the two with unsafe code.
+//!
+//! A started coroutine lives and dies on its thread: `Coroutine` and `Suspender` are not `Send`.
+#![allow(unsafe_code)]
+
+mod stack;
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+use std::thread::{self, ThreadId};
+use std::time::Instant;
+
+use corosensei::{CoroutineResult, Yielder};
+
+use crate::park::Readiness;
+pub(crate) use stack::{Stack, Stacks};
+
+/// Why a coroutine was suspended: what it asks of the loop that runs it.
+pub(crate) enum Pause {
+    /// Resume it when its socket is ready in one of these ways, at the deadline, or when it is unparked.
+    Park { interest: Readiness, until: Option<Instant> },
+    /// Resume it when the others had their turn.
+    Yield,
+}
+
+/// A suspended function. Resuming it tells it how its socket became ready since the last time.
+pub(crate) struct Coroutine {
+    /// `None` once its stack has been taken.
+    inner: Option<corosensei::Coroutine<Readiness, Pause, (), Stack>>,
+}
+
+impl Coroutine {
+    /// Puts `body` on a stack. It runs up to its first pause at the first [`resume`](Coroutine::resume).
+    ///
+    /// The body must catch its own panics, and must not let its `Suspender` out.
+    pub(crate) fn new(stack: Stack, body: impl FnOnce(Suspender) + 'static) -> Coroutine {
+        let inner = corosensei::Coroutine::with_stack(stack, move |yielder, _first: Readiness| {
+            body(Suspender { yielder: NonNull::from(yielder) })
+        });
+        Coroutine { inner: Some(inner) }
+    }
+
+    /// Runs the body up to its next pause; `None` when it has returned. May not be called after that.
+    pub(crate) fn resume(&mut self, seen: Readiness) -> Option<Pause> {
+        match self.inner.as_mut()?.resume(seen) {
+            CoroutineResult::Yield(pause) => Some(pause),
+            CoroutineResult::Return(()) => None,
+        }
+    }
+
+    /// The stack of a coroutine that has returned.
+    pub(crate) fn into_stack(mut self) -> Option<Stack> {
+        self.inner.take().filter(|inner| inner.done()).map(|inner| inner.into_stack())
+    }
+}
+
+impl Drop for Coroutine {
+    /// The last resort for a coroutine that is suspended when its loop is gone: its stack is unwound, so that its destructors
+    /// run. Where that cannot be, because there is no unwinding or this thread is unwinding already, it is leaked.
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.take().filter(|inner| inner.started() && !inner.done()) {
+            if cfg!(panic = "abort") || thread::panicking() {
+                std::mem::forget(inner);
+            }
+        }
+    }
+}
+
+/// The body's own end of a [`Coroutine`]: with this it suspends itself.
+pub(crate) struct Suspender {
+    yielder: NonNull<Yielder<Readiness, Pause>>,
+}
+
+impl Suspender {
+    /// Suspends the coroutine until its loop resumes it.
+    ///
+    /// # Errors
+    ///
+    /// While the thread is panicking: a destructor does I/O. Suspending would leave the panic half unwound, and the next
+    /// coroutine on this thread would find itself panicking.
+    pub(crate) fn suspend(&self, pause: Pause) -> io::Result<Readiness> {
+        if thread::panicking() {
+            return Err(io::Error::other("I/O would wait, but its coroutine is panicking"));
+        }
+        // SAFETY: the yielder lives as long as the body of the coroutine runs, and a `Suspender` is made for that body
+        // alone, which hands it on only to the `Request` that it owns; handlers get no more than a borrow of that. So
+        // this code runs inside the body, on the coroutine's own stack, which is what `Yielder::suspend` asks for.
+        Ok(unsafe { self.yielder.as_ref() }.suspend(pause))
+    }
+}
+
+/// A value that is used and dropped on the thread that made it, in a struct that may be sent to another one.
+pub(crate) struct Pinned<T> {
+    value: ManuallyDrop<T>,
+    thread: ThreadId,
+}
+
+// SAFETY: the value is reached only through `get` and `get_mut`, which refuse on any thread but its own, and it is dropped only
+// there: on another thread it is leaked.
+unsafe impl<T> Send for Pinned<T> {}
+
+impl<T> Pinned<T> {
+    pub(crate) fn new(value: T) -> Pinned<T> {
+        Pinned { value: ManuallyDrop::new(value), thread: thread::current().id() }
+    }
+
+    /// The value, on its own thread.
+    pub(crate) fn get(&self) -> Option<&T> {
+        self.is_here().then(|| &*self.value)
+    }
+
+    /// The value, on its own thread.
+    pub(crate) fn get_mut(&mut self) -> Option<&mut T> {
+        self.is_here().then(|| &mut *self.value)
+    }
+
+    fn is_here(&self) -> bool {
+        self.thread == thread::current().id()
+    }
+}
+
+impl<T> Drop for Pinned<T> {
+    fn drop(&mut self) {
+        if self.is_here() {
+            // SAFETY: the value is not used after this, since `self` is being dropped, and this is its thread.
+            unsafe { ManuallyDrop::drop(&mut self.value) }
+        }
+    }
+}

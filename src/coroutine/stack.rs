@@ -1,0 +1,271 @@
+//! Stacks for coroutines: [`Stacks`], the pool of one loop.
+//!
+//! Stack memory is only address space until it is touched. Stacks are carved out of large mappings, because a mapping
+//! and a guard for each would take two of the kernel's map entries and meet `vm.max_map_count` at some 32,750 stacks.
+//!
+//! This is one of the two files with unsafe code: it asks the kernel for memory and promises the coroutine crate that
+//! what it hands out is a stack.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::ptr::{self, NonNull};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use corosensei::stack::valgrind::ValgrindStackRegistration;
+use corosensei::stack::{Stack as CorosenseiStack, StackPointer};
+
+/// Free stacks that keep the pages they have touched. An older one gives its memory back to the system.
+const WARM: usize = 64;
+/// Stacks in the first mapping; each further mapping doubles that, so that few mappings carry many stacks.
+const FIRST_MAPPING: usize = 64;
+/// Stacks in the largest mapping.
+const LARGEST_MAPPING: usize = 4096;
+/// The least usable size, in bytes: unwinding a panic and formatting a log line need some pages.
+const LEAST_SIZE: usize = 16 * 1024;
+
+/// The stacks of one loop. The stack that came back last goes out first, while its pages are in the cache.
+pub(crate) struct Stacks {
+    /// Bytes of one stack with its guard, a multiple of the page size.
+    stride: usize,
+    page: usize,
+    guard: Guard,
+    free: Vec<Stack>,
+    /// The stacks in `free[..cold]` have given their memory back.
+    cold: usize,
+    /// The mapping that is being carved, and how many stacks of it are handed out.
+    carving: Option<(Rc<Mapping>, usize)>,
+}
+
+impl Stacks {
+    /// A pool of stacks of `size` usable bytes, rounded up to whole pages, at least 16 KiB. Maps nothing yet.
+    pub(crate) fn new(size: usize) -> Stacks {
+        let page = page_size();
+        let usable = size.clamp(LEAST_SIZE, isize::MAX as usize / (2 * LARGEST_MAPPING)).next_multiple_of(page);
+        Stacks { stride: usable + page, page, guard: Guard::Install, free: Vec::new(), cold: 0, carving: None }
+    }
+
+    /// Takes a stack out of the pool, or out of a new mapping.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, if it gives no more memory or no guard; `OutOfMemory` at the limit of map entries.
+    pub(crate) fn acquire(&mut self) -> io::Result<Stack> {
+        if let Some(stack) = self.free.pop() {
+            self.cold = self.cold.min(self.free.len());
+            return Ok(stack);
+        }
+        let (mapping, index) = self.slot()?;
+        let bottom = mapping.start.as_ptr() as usize + index * self.stride;
+        self.install_guard(bottom)?;
+        if let Some((_, carved)) = &mut self.carving {
+            *carved = index + 1;
+        }
+        let valgrind = ValgrindStackRegistration::new(bottom as *mut u8, self.stride);
+        Ok(Stack { bottom, top: bottom + self.stride, _valgrind: valgrind, _mapping: mapping })
+    }
+
+    /// Puts a stack back, and gives back the memory of the one that has now lain idle for long.
+    pub(crate) fn release(&mut self, stack: Stack) {
+        self.free.push(stack);
+        if self.free.len() - self.cold > WARM {
+            self.free[self.cold].forget_contents(self.page);
+            self.cold += 1;
+        }
+    }
+
+    /// The mapping and index of the next stack that was never handed out.
+    fn slot(&mut self) -> io::Result<(Rc<Mapping>, usize)> {
+        let count = match &self.carving {
+            Some((mapping, carved)) if (carved + 1) * self.stride <= mapping.len => {
+                return Ok((mapping.clone(), *carved));
+            }
+            Some((mapping, _)) => (mapping.len / self.stride * 2).min(LARGEST_MAPPING),
+            None => FIRST_MAPPING,
+        };
+        let mapping = Rc::new(Mapping::new(count * self.stride)?);
+        self.carving = Some((mapping.clone(), 0));
+        Ok((mapping, 0))
+    }
+
+    /// Makes the lowest page of a stack fault when touched. A stack is never handed out without.
+    fn install_guard(&mut self, bottom: usize) -> io::Result<()> {
+        if self.guard == Guard::Install {
+            match install_guard(bottom, self.page) {
+                // Linux before 6.13 does not know the advice.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.guard = Guard::Protect,
+                done => return done,
+            }
+        }
+        protect_guard(bottom, self.page)
+    }
+}
+
+/// How a guard page is made.
+#[derive(Clone, Copy, PartialEq)]
+enum Guard {
+    /// By `MADV_GUARD_INSTALL`, which needs no map entry of its own.
+    Install,
+    /// By `mprotect`, which splits the mapping: two map entries for each stack.
+    Protect,
+}
+
+/// A stack that nobody else uses. It keeps its mapping alive.
+pub(crate) struct Stack {
+    /// The lowest address: the guard page's.
+    bottom: usize,
+    /// The address behind the highest.
+    top: usize,
+    /// Tells Valgrind, if it is there, that a jump to this memory is a change of stacks.
+    _valgrind: ValgrindStackRegistration,
+    _mapping: Rc<Mapping>,
+}
+
+impl Stack {
+    fn forget_contents(&mut self, page: usize) {
+        let start = self.bottom + page;
+        // SAFETY: the range is this stack's, above its guard, and no coroutine runs on it: the pool owns it. The pages
+        // read as zero afterwards, and a new coroutine reads nothing that it has not written.
+        unsafe { libc::madvise(start as *mut _, self.top - start, libc::MADV_DONTNEED) };
+    }
+}
+
+// SAFETY: from `limit` to `base` is memory that this value alone owns and `_mapping` keeps mapped; its lowest page is a
+// guard (`Stacks::acquire` fails otherwise), the rest is readable, writable and at least `LEAST_SIZE`; both ends are
+// multiples of the page size.
+unsafe impl CorosenseiStack for Stack {
+    fn base(&self) -> StackPointer {
+        StackPointer::new(self.top).expect("a stack does not end at address zero")
+    }
+
+    fn limit(&self) -> StackPointer {
+        StackPointer::new(self.bottom).expect("a mapping does not start at address zero")
+    }
+}
+
+/// Anonymous memory, unmapped when the last stack in it is dropped.
+struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+impl Mapping {
+    fn new(len: usize) -> io::Result<Mapping> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a new mapping at an address of the kernel's choice aliases nothing.
+        let start = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start: NonNull<u8> = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        // One touched page must cost one page: a huge page would back eight whole stacks.
+        #[cfg(target_os = "linux")]
+        // SAFETY: advice on the mapping just made; it changes no contents, and its failure changes nothing.
+        unsafe {
+            libc::madvise(start.as_ptr().cast(), len, libc::MADV_NOHUGEPAGE)
+        };
+        Ok(Mapping { start, len })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's, and every stack in it holds a reference to this value, so none is left.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn install_guard(bottom: usize, page: usize) -> io::Result<()> {
+    /// From Linux's `mman-common.h`; since 6.13.
+    const MADV_GUARD_INSTALL: libc::c_int = 102;
+    // SAFETY: the page belongs to a stack that is not handed out yet, so nothing of value is in it.
+    check(unsafe { libc::madvise(bottom as *mut _, page, MADV_GUARD_INSTALL) })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn install_guard(_: usize, _: usize) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+fn protect_guard(bottom: usize, page: usize) -> io::Result<()> {
+    /// Guards made by `mprotect` in this process. A pool that is dropped does not lower it: the limit then errs on the
+    /// safe side.
+    static PROTECTED: AtomicUsize = AtomicUsize::new(0);
+    if PROTECTED.fetch_add(1, Ordering::Relaxed) >= protect_limit() {
+        PROTECTED.fetch_sub(1, Ordering::Relaxed);
+        let message = "no more coroutine stacks: each takes two map entries, and vm.max_map_count is nearly reached";
+        return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
+    }
+    // SAFETY: as in `install_guard`.
+    check(unsafe { libc::mprotect(bottom as *mut _, page, libc::PROT_NONE) })
+}
+
+/// How many guards `mprotect` may make: half the map entries, less a reserve for everything else in the process.
+fn protect_limit() -> usize {
+    /// Linux's default of `vm.max_map_count`.
+    const DEFAULT: usize = 65_530;
+    const RESERVE: usize = 8_192;
+    let entries = std::fs::read_to_string("/proc/sys/vm/max_map_count");
+    let entries = entries.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT);
+    entries.saturating_sub(RESERVE) / 2
+}
+
+fn page_size() -> usize {
+    // SAFETY: sysconf reads a constant of the system.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).ok().filter(|size| size.is_power_of_two()).unwrap_or(4096)
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stacks_are_apart_and_come_back_newest_first() {
+        let mut stacks = Stacks::new(1);
+        let first = stacks.acquire().unwrap();
+        let second = stacks.acquire().unwrap();
+        assert!(first.top <= second.bottom || second.top <= first.bottom);
+        assert!(first.top - first.bottom >= LEAST_SIZE);
+        let (older, newer) = (first.bottom, second.bottom);
+        stacks.release(first);
+        stacks.release(second);
+        assert_eq!(stacks.acquire().unwrap().bottom, newer);
+        assert_eq!(stacks.acquire().unwrap().bottom, older);
+    }
+
+    #[test]
+    fn every_stack_is_writable_above_its_guard() {
+        for guard in [Guard::Install, Guard::Protect] {
+            let mut stacks = Stacks::new(64 * 1024);
+            stacks.guard = guard;
+            let taken: Vec<Stack> = (0..3 * FIRST_MAPPING).map(|_| stacks.acquire().unwrap()).collect();
+            for stack in &taken {
+                for address in [stack.bottom + stacks.page, stack.top - 1] {
+                    // SAFETY: both addresses are inside the stack, which nobody else uses.
+                    unsafe { (address as *mut u8).write(1) };
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_warm_stacks_keep_their_memory() {
+        let mut stacks = Stacks::new(64 * 1024);
+        let taken: Vec<Stack> = (0..WARM + 10).map(|_| stacks.acquire().unwrap()).collect();
+        for stack in &taken {
+            // SAFETY: the byte is inside the stack, which nobody else uses.
+            unsafe { ((stack.top - 1) as *mut u8).write(7) };
+        }
+        taken.into_iter().for_each(|stack| stacks.release(stack));
+        // SAFETY: as above; the stacks are back in the pool, but still mapped.
+        let left = stacks.free.iter().filter(|stack| unsafe { ((stack.top - 1) as *const u8).read() } == 7).count();
+        assert_eq!(left, WARM);
+    }
+}

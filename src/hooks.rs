@@ -1,0 +1,150 @@
+//! [`Hooks`]: what a server asks and tells while it serves.
+
+use std::any::Any;
+use std::fmt;
+use std::io::{self, ErrorKind};
+
+use crate::addr::Addr;
+use crate::listener::Incoming;
+
+/// What one overrides in Python's `BaseServer` to filter requests, to hear of failures and to do something now and then.
+///
+/// Every method has a default. A hook that panics is reported like a handler that does; the server goes on.
+///
+/// ```
+/// use std::io;
+/// use socketserver::{Failure, Hooks, Incoming, Request, ThreadingTcpServer};
+///
+/// struct OnlyLoopback;
+///
+/// impl Hooks for OnlyLoopback {
+///     fn verify_request(&self, request: &Incoming) -> io::Result<bool> {
+///         Ok(request.peer_addr().ip().is_some_and(|ip| ip.is_loopback()))
+///     }
+///
+///     fn handle_error(&self, failure: &Failure<'_>) {
+///         eprintln!("{failure}");
+///     }
+/// }
+///
+/// let server = ThreadingTcpServer::bind("127.0.0.1:0", |_: &mut Request| Ok(()))?.hooks(OnlyLoopback);
+/// # drop(server);
+/// # Ok::<(), io::Error>(())
+/// ```
+pub trait Hooks: Send + Sync {
+    /// Whether to serve this request. Asked on the serving thread before anything else happens to the request, so it should
+    /// not wait. If it says `Ok(false)` or fails, the request is closed; a failure goes to
+    /// [`handle_error`](Hooks::handle_error). By default everything is served.
+    fn verify_request(&self, request: &Incoming) -> io::Result<bool> {
+        let _ = request;
+        Ok(true)
+    }
+
+    /// Hears that a request failed: once per failed request, on the thread that it ran on, before it is closed. By default
+    /// the failure is logged: a peer that went away on level `debug`, anything else as an error.
+    fn handle_error(&self, failure: &Failure<'_>) {
+        failure.log();
+    }
+
+    /// [`handle_request`](crate::Server::handle_request) has waited for its timeout, and no request has come.
+    fn handle_timeout(&self) {}
+
+    /// Called on the serving thread, once in every turn of [`serve_forever`](crate::Server::serve_forever): after each wait
+    /// for requests, and at least once in every [`poll_interval`](crate::Server::poll_interval).
+    fn service_actions(&self) {}
+}
+
+/// The hooks of a server that was given none.
+pub(crate) struct NoHooks;
+
+impl Hooks for NoHooks {}
+
+/// Why a request failed: for [`Hooks::handle_error`]. It prints as one line.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Failure<'a> {
+    /// What the handler returned; for a panic, an error with its message.
+    pub error: &'a io::Error,
+    /// What kind of failure that is.
+    pub class: FailureClass,
+    /// Whose request it was.
+    pub peer: &'a Addr,
+}
+
+/// What kind of [`Failure`] it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FailureClass {
+    /// The peer went away: `ConnectionReset`, `ConnectionAborted`, `BrokenPipe`, `NotConnected`, or `UnexpectedEof`, which
+    /// std's `read_exact` gives.
+    Disconnect,
+    /// A timeout or the request's deadline has passed: `TimedOut`.
+    Timeout,
+    /// The server ended and cut the request off, or a [`Sender`](crate::Sender) closed it.
+    Cut,
+    /// Any other error.
+    Handler,
+    /// A panic.
+    Panic,
+}
+
+impl FailureClass {
+    pub(crate) fn of(error: &io::Error, was_cut: bool) -> FailureClass {
+        match error.kind() {
+            ErrorKind::ConnectionAborted if was_cut => FailureClass::Cut,
+            ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::NotConnected
+            | ErrorKind::UnexpectedEof => FailureClass::Disconnect,
+            ErrorKind::TimedOut => FailureClass::Timeout,
+            _ => FailureClass::Handler,
+        }
+    }
+}
+
+impl Failure<'_> {
+    /// Logs the failure, as [`Hooks::handle_error`] does by default.
+    pub fn log(&self) {
+        let level = match self.class {
+            FailureClass::Disconnect => log::Level::Debug,
+            _ => log::Level::Error,
+        };
+        log::log!(level, "{self}");
+    }
+}
+
+impl fmt::Display for Failure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.class {
+            FailureClass::Disconnect => "was left by its peer",
+            FailureClass::Timeout => "timed out",
+            FailureClass::Cut => "was cut off",
+            FailureClass::Handler => "failed",
+            FailureClass::Panic => "panicked",
+        };
+        write!(f, "request of {} {what}: {}", self.peer, self.error)
+    }
+}
+
+/// Runs what a user has written; a panic becomes an error with the panic's message.
+pub(crate) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, io::Error> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).map_err(|payload| {
+        let error = io::Error::other(message(payload.as_ref()));
+        discard(payload);
+        error
+    })
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a value that is not text".to_string())
+}
+
+/// Drops what a panic carried. That is a user's value as well, and its destructor may panic in turn.
+fn discard(payload: Box<dyn Any + Send>) {
+    let dropping = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(payload)));
+    if let Err(worse) = dropping {
+        std::mem::forget(worse);
+    }
+}

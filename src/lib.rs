@@ -1,0 +1,172 @@
+//! Write a request handler once, in plain blocking style; choose on one line how it is served.
+//!
+//! ```no_run
+//! use std::io::{self, BufRead, Write};
+//! use socketserver::{EventLoopTcpServer, Request, RequestHandler};
+//!
+//! #[derive(Default)]
+//! struct Echo;
+//!
+//! impl RequestHandler for Echo {
+//!     fn handle(&mut self, request: &mut Request) -> io::Result<()> {
+//!         let (mut rfile, mut wfile) = request.split();
+//!         loop {
+//!             let bytes = rfile.fill_buf()?;
+//!             wfile.write_all(bytes)?;
+//!             if bytes.is_empty() {
+//!                 return Ok(());
+//!             }
+//!             let count = bytes.len();
+//!             rfile.consume(count);
+//!         }
+//!     }
+//! }
+//!
+//! fn main() -> io::Result<()> {
+//!     let mut server = EventLoopTcpServer::bind("127.0.0.1:9999", Echo::default)?;
+//!     server.serve_forever()?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Another server is another name in that line; the handler stays as it is.
+//!
+//! | | TCP | UDP | Unix stream | Unix datagram |
+//! |---|---|---|---|---|
+//! | one at a time | [`TcpServer`] | [`UdpServer`] | [`UnixStreamServer`] | [`UnixDatagramServer`] |
+//! | a thread per request | [`ThreadingTcpServer`] | [`ThreadingUdpServer`] | [`ThreadingUnixStreamServer`] | [`ThreadingUnixDatagramServer`] |
+//! | a pool of workers | [`ForkingStyleTcpServer`] | [`ForkingStyleUdpServer`] | [`ForkingStyleUnixStreamServer`] | [`ForkingStyleUnixDatagramServer`] |
+//! | coroutines on an event loop | [`EventLoopTcpServer`] | [`EventLoopUdpServer`] | [`EventLoopUnixStreamServer`] | [`EventLoopUnixDatagramServer`] |
+//!
+//! Each is a [`Server`] of a [`Listener`](listener::Listener) and a [`Backend`]; [`backend`] says which one when. [`AnyServer`]
+//! is chosen at run time, from text.
+//!
+//! # How a request travels
+//!
+//! 1. The [`Server`] waits, and gets a request from its listener: a connection, or a datagram.
+//! 2. It asks [`Hooks::verify_request`], and looks whether there is room.
+//! 3. It hands the request, as a [`Job`], to the backend, which decides where it runs.
+//! 4. There the job makes a handler and calls [`setup`](RequestHandler::setup), [`handle`](RequestHandler::handle) and
+//!    [`finish`](RequestHandler::finish) with the [`Request`]; a failure goes to [`Hooks::handle_error`].
+//! 5. The connection is closed so that the peer gets everything; a datagram's reply is sent.
+//!
+//! # Logging
+//!
+//! Through the [`log`] crate, and never what peers send:
+//!
+//! | level | |
+//! |---|---|
+//! | error | a handler failed or panicked |
+//! | warn | accepting pauses, requests are refused or cut off |
+//! | info | listening, stopping, stopped |
+//! | debug | accepted, closed, left by its peer |
+//!
+//! # What this crate is not
+//!
+//! It is no async runtime: there are no futures, and the event loop runs this crate's handlers, not tasks at large. It speaks no
+//! protocol above the sockets, neither TLS nor HTTP. It installs no signal handler, starts no thread and prints nothing until
+//! asked. Linux is where it is tested; other Unixes are meant to compile.
+
+#![deny(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_auto_cfg))]
+
+#[cfg(not(unix))]
+compile_error!("socketserver needs a Unix system");
+
+mod handler;
+mod request;
+
+mod addr;
+mod hooks;
+mod limits;
+mod server;
+mod shutdown;
+mod stats;
+
+pub mod backend;
+pub mod listener;
+
+mod accept;
+mod busy;
+mod job;
+mod live;
+mod outbox;
+
+mod buffer;
+mod coroutine;
+mod park;
+mod socket;
+mod waker;
+
+pub use addr::{Addr, Scheme, ToAddr, UnixName};
+pub use backend::Backend;
+pub use handler::{HandlerFactory, RequestHandler};
+pub use hooks::{Failure, FailureClass, Hooks};
+pub use job::Job;
+pub use limits::Limits;
+pub use listener::Incoming;
+pub use request::{ReadHalf, Request, Sender, WriteHalf};
+pub use server::{Served, Server};
+pub use shutdown::ShutdownHandle;
+pub use stats::Stats;
+pub use waker::Waker;
+
+use backend::{EventLoop, ForkingStyle, Sequential, Threading};
+use listener::{Listener, Tcp, Udp, UnixDatagram, UnixStream};
+
+/// A server whose listener and backend are chosen at run time.
+///
+/// ```
+/// use socketserver::{AnyServer, Request, backend::BackendName, listener};
+///
+/// let (addr, backend) = ("udp://127.0.0.1:0", "event-loop");
+/// let backend = backend.parse::<BackendName>()?.backend();
+/// let server = AnyServer::new(listener::bind(addr)?, backend, |_: &mut Request| Ok(()));
+/// # drop(server);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub type AnyServer = Server<Box<dyn Listener>, Box<dyn Backend>>;
+
+/// TCP, one connection at a time.
+#[doc(alias = "TCPServer")]
+pub type TcpServer = Server<Tcp, Sequential>;
+/// UDP, one datagram at a time.
+#[doc(alias = "UDPServer")]
+pub type UdpServer = Server<Udp, Sequential>;
+/// Unix stream sockets, one connection at a time.
+pub type UnixStreamServer = Server<UnixStream, Sequential>;
+/// Unix datagram sockets, one datagram at a time.
+pub type UnixDatagramServer = Server<UnixDatagram, Sequential>;
+
+/// TCP, a thread for each connection.
+#[doc(alias = "ThreadingTCPServer")]
+pub type ThreadingTcpServer = Server<Tcp, Threading>;
+/// UDP, a thread for each datagram.
+#[doc(alias = "ThreadingUDPServer")]
+pub type ThreadingUdpServer = Server<Udp, Threading>;
+/// Unix stream sockets, a thread for each connection.
+pub type ThreadingUnixStreamServer = Server<UnixStream, Threading>;
+/// Unix datagram sockets, a thread for each datagram.
+pub type ThreadingUnixDatagramServer = Server<UnixDatagram, Threading>;
+
+/// TCP, connections served by a pool of workers.
+#[doc(alias = "ForkingTCPServer")]
+pub type ForkingStyleTcpServer = Server<Tcp, ForkingStyle>;
+/// UDP, datagrams served by a pool of workers.
+#[doc(alias = "ForkingUDPServer")]
+pub type ForkingStyleUdpServer = Server<Udp, ForkingStyle>;
+/// Unix stream sockets, connections served by a pool of workers.
+#[doc(alias = "ForkingUnixStreamServer")]
+pub type ForkingStyleUnixStreamServer = Server<UnixStream, ForkingStyle>;
+/// Unix datagram sockets, datagrams served by a pool of workers.
+#[doc(alias = "ForkingUnixDatagramServer")]
+pub type ForkingStyleUnixDatagramServer = Server<UnixDatagram, ForkingStyle>;
+
+/// TCP, a coroutine for each connection.
+pub type EventLoopTcpServer = Server<Tcp, EventLoop>;
+/// UDP, a coroutine for each datagram.
+pub type EventLoopUdpServer = Server<Udp, EventLoop>;
+/// Unix stream sockets, a coroutine for each connection.
+pub type EventLoopUnixStreamServer = Server<UnixStream, EventLoop>;
+/// Unix datagram sockets, a coroutine for each datagram.
+pub type EventLoopUnixDatagramServer = Server<UnixDatagram, EventLoop>;

@@ -1,0 +1,161 @@
+//! [`Limits`]: how many requests may be in progress at a time.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::waker::Waker;
+
+/// A server's limits on concurrent requests, which may be changed while it serves, from any thread.
+///
+/// Get it with [`Server::limits`](crate::Server::limits); clones are handles to the same limits. A limit that is lowered
+/// ends no request: nothing new is accepted until enough of them have ended.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Requests in progress: counted up by the serving thread, down by the [`Permit`]s.
+    live: AtomicUsize,
+    max: AtomicUsize,
+    max_per_peer: AtomicUsize,
+    /// Requests in progress by peer, kept only while there is a limit by peer.
+    peers: Mutex<HashMap<IpAddr, usize>>,
+    /// Whether the serving thread sleeps until a request ends. Written by that thread.
+    wanted: AtomicBool,
+    waker: OnceLock<Arc<Waker>>,
+}
+
+impl Limits {
+    pub(crate) fn new() -> Limits {
+        Limits {
+            shared: Arc::new(Shared {
+                live: AtomicUsize::new(0),
+                max: AtomicUsize::new(usize::MAX),
+                max_per_peer: AtomicUsize::new(usize::MAX),
+                peers: Mutex::default(),
+                wanted: AtomicBool::new(false),
+                waker: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// Requests in progress.
+    pub fn live(&self) -> usize {
+        self.shared.live.load(SeqCst)
+    }
+
+    /// How many requests may be in progress at a time; `usize::MAX`, the default, is no limit.
+    pub fn max_connections(&self) -> usize {
+        self.shared.max.load(SeqCst)
+    }
+
+    /// Sets how many requests may be in progress at a time. At the limit the server accepts nothing: the kernel's queue
+    /// holds the rest (see the listener's `request_queue_size`), unless there is a
+    /// [`busy_reply`](crate::Server::busy_reply).
+    pub fn set_max_connections(&self, max: usize) {
+        self.shared.max.store(max, SeqCst);
+        self.shared.wake();
+    }
+
+    /// Sets how many requests of one IP address may be in progress at a time; `usize::MAX`, the default, is no limit. One
+    /// more is accepted and closed at once. Unix peers have no address and are not limited.
+    pub fn set_max_per_peer(&self, max: usize) {
+        self.shared.max_per_peer.store(max, SeqCst);
+    }
+
+    /// Whether one more request is within [`max_connections`](Limits::max_connections).
+    pub(crate) fn has_room(&self) -> bool {
+        self.live() < self.max_connections()
+    }
+
+    /// Counts one more request; `None` if its peer has too many already.
+    pub(crate) fn admit(&self, peer: Option<IpAddr>) -> Option<Permit> {
+        let max = self.shared.max_per_peer.load(SeqCst);
+        let peer = peer.filter(|_| max != usize::MAX);
+        if let Some(peer) = peer {
+            let mut peers = self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = peers.entry(peer).or_default();
+            if *count >= max {
+                return None;
+            }
+            *count += 1;
+        }
+        self.shared.live.fetch_add(1, SeqCst);
+        Some(Permit { shared: self.shared.clone(), peer })
+    }
+
+    /// Says whether the serving thread is to be woken when a request ends.
+    pub(crate) fn want_end(&self, wanted: bool) {
+        self.shared.wanted.store(wanted, SeqCst);
+    }
+
+    pub(crate) fn set_waker(&self, waker: Arc<Waker>) {
+        self.shared.waker.get_or_init(|| waker);
+    }
+}
+
+impl Shared {
+    fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake();
+        }
+    }
+}
+
+/// One request in progress. Dropping it, as the last thing of the request, makes room for another.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    shared: Arc<Shared>,
+    /// The peer that it is counted for, if it is.
+    peer: Option<IpAddr>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(peer) = self.peer {
+            let mut peers = self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(count) = peers.get_mut(&peer) {
+                *count -= 1;
+                if *count == 0 {
+                    peers.remove(&peer);
+                }
+            }
+        }
+        self.shared.live.fetch_sub(1, SeqCst);
+        if self.shared.wanted.load(SeqCst) {
+            self.shared.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_permit_is_room_taken_and_given_back() {
+        let limits = Limits::new();
+        limits.set_max_connections(1);
+        let permit = limits.admit(None);
+        assert!(permit.is_some() && !limits.has_room());
+        drop(permit);
+        assert!(limits.has_room());
+    }
+
+    #[test]
+    fn each_peer_has_its_own_count() {
+        let limits = Limits::new();
+        limits.set_max_per_peer(1);
+        let [one, two] = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2])];
+        let first = limits.admit(Some(one));
+        assert!(limits.admit(Some(one)).is_none());
+        assert!(limits.admit(Some(two)).is_some());
+        drop(first);
+        assert!(limits.admit(Some(one)).is_some());
+        assert!(limits.shared.peers.lock().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,248 @@
+//! [`Listener`]: where requests come from.
+//!
+//! The duties of a listener are to own a socket that does not block, to get one request from it when asked, and to know its
+//! address. It knows nothing of who runs its requests, and does nothing for a connection that could wait.
+//!
+//! | listener | requests | address | Python |
+//! |---|---|---|---|
+//! | [`Tcp`] | connections | `tcp://host:port` | `TCPServer` |
+//! | [`Udp`] | datagrams | `udp://host:port` | `UDPServer` |
+//! | [`UnixStream`] | connections | `unix:///path`, `unix://@name` | `UnixStreamServer` |
+//! | [`UnixDatagram`] | datagrams | `unixgram:///path`, `unixgram://@name` | `UnixDatagramServer` |
+//!
+//! Each has options, which are set before it is bound: `Tcp::options().reuse_port(true).bind("127.0.0.1:9999")`. A socket that
+//! somebody else has opened is adopted with `TryFrom`, from an [`OwnedFd`] or from std's type.
+
+mod tcp;
+mod udp;
+mod unix_datagram;
+mod unix_path;
+mod unix_stream;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType};
+
+use crate::addr::{Addr, Scheme, ToAddr};
+use crate::live::Socket;
+use crate::socket;
+
+pub use tcp::{Tcp, TcpOptions};
+pub use udp::{Udp, UdpOptions};
+pub use unix_datagram::{UnixDatagram, UnixDatagramOptions};
+pub use unix_stream::{UnixStream, UnixStreamOptions};
+
+/// Where a server's requests come from. Its descriptor is ready for reading when there is a request to get.
+pub trait Listener: AsFd + Send {
+    /// The address that it is bound to, with the port that the system chose if it was asked to.
+    fn local_addr(&self) -> &Addr;
+
+    /// Gets one request.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if there is none now. Of the system's other errors the server takes those for one lost connection that it
+    /// knows as such, and waits a little after the others.
+    fn get_request(&mut self) -> io::Result<Incoming>;
+
+    /// Makes the system refuse new connections, if there is a way; [`reopen`](Listener::reopen) undoes it.
+    fn refuse(&mut self) {}
+
+    /// Listens again after [`refuse`](Listener::refuse), on the same address. Its descriptor may be another one then.
+    ///
+    /// # Errors
+    ///
+    /// As binding.
+    fn reopen(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A [`Listener`] that is opened with nothing but an address.
+pub trait Bind: Listener + Sized {
+    /// Opens it on `addr`, with the default of every option. What does not say its kind of socket is taken to be of this
+    /// listener's.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for an address of another kind; the system's: `AddrInUse`, `PermissionDenied`, `AddrNotAvailable`.
+    fn bind(addr: impl ToAddr) -> io::Result<Self>;
+}
+
+/// Opens the listener that an address names, with the default of every option: the choice at run time.
+///
+/// # Errors
+///
+/// As [`Bind::bind`].
+///
+/// ```
+/// let listener = socketserver::listener::bind("udp://127.0.0.1:0")?;
+/// assert_ne!(listener.local_addr().as_inet().unwrap().port(), 0);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn bind(addr: impl ToAddr) -> io::Result<Box<dyn Listener>> {
+    let addr = addr.to_addr(Scheme::Tcp)?;
+    Ok(match addr.scheme() {
+        Scheme::Tcp => Box::new(Tcp::bind(addr)?),
+        Scheme::Udp => Box::new(Udp::bind(addr)?),
+        Scheme::Unix => Box::new(UnixStream::bind(addr)?),
+        Scheme::Unixgram => Box::new(UnixDatagram::bind(addr)?),
+    })
+}
+
+impl Listener for Box<dyn Listener> {
+    fn local_addr(&self) -> &Addr {
+        (**self).local_addr()
+    }
+
+    fn get_request(&mut self) -> io::Result<Incoming> {
+        (**self).get_request()
+    }
+
+    fn refuse(&mut self) {
+        (**self).refuse()
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        (**self).reopen()
+    }
+}
+
+impl Bind for Box<dyn Listener> {
+    fn bind(addr: impl ToAddr) -> io::Result<Self> {
+        bind(addr)
+    }
+}
+
+/// A request that a [`Listener`] got and nobody has served yet: a connection, or a datagram.
+pub struct Incoming {
+    pub(crate) socket: Socket,
+    pub(crate) peer: Addr,
+    pub(crate) content: Content,
+    /// The read and write timeout that the request begins with.
+    pub(crate) timeout: Option<Duration>,
+}
+
+pub(crate) enum Content {
+    Connection,
+    Packet { bytes: Vec<u8>, truncated: bool },
+}
+
+impl Incoming {
+    /// A connection, as a listener of your own gives it. The socket must be in blocking mode.
+    pub fn connection(socket: OwnedFd, peer: Addr) -> Incoming {
+        Incoming { socket: Socket::Connection(socket), peer, content: Content::Connection, timeout: None }
+    }
+
+    /// A datagram that came in on `socket`.
+    fn packet(socket: Socket, peer: Addr, bytes: Vec<u8>, truncated: bool) -> Incoming {
+        Incoming { socket, peer, content: Content::Packet { bytes, truncated }, timeout: None }
+    }
+
+    fn with_timeout(mut self, timeout: Option<Duration>) -> Incoming {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The address of the peer.
+    pub fn peer_addr(&self) -> &Addr {
+        &self.peer
+    }
+
+    /// What the datagram contains; `None` for a connection.
+    pub fn packet_bytes(&self) -> Option<&[u8]> {
+        match &self.content {
+            Content::Connection => None,
+            Content::Packet { bytes, .. } => Some(bytes),
+        }
+    }
+
+    pub(crate) fn is_truncated(&self) -> bool {
+        matches!(self.content, Content::Packet { truncated: true, .. })
+    }
+}
+
+/// The connection's socket, or the server's for a datagram.
+impl AsFd for Incoming {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Takes one connection out of a listening socket.
+fn accept(socket: BorrowedFd<'_>, scheme: Scheme, timeout: Option<Duration>) -> io::Result<Incoming> {
+    let (connection, peer) = socket::accept(socket, scheme)?;
+    Ok(Incoming::connection(connection, peer).with_timeout(timeout))
+}
+
+/// The receiving side of a datagram socket: one buffer for all packets.
+struct Receiver {
+    fd: Arc<OwnedFd>,
+    /// Whether this is an IPv6 socket whose IPv4 peers appear as IPv4.
+    mapped: bool,
+    /// One byte longer than the longest packet that is taken whole: what fills it was longer.
+    buffer: Box<[u8]>,
+}
+
+impl Receiver {
+    fn new(fd: OwnedFd, mapped: bool, max_packet_size: usize) -> Receiver {
+        Receiver { fd: Arc::new(fd), mapped, buffer: vec![0; max_packet_size.saturating_add(1)].into_boxed_slice() }
+    }
+
+    fn get_request(&mut self, scheme: Scheme) -> io::Result<Incoming> {
+        let (received, peer) = socket::recv_from(self.fd.as_fd(), &mut self.buffer, scheme)?;
+        let max = self.buffer.len() - 1;
+        let socket = Socket::Datagram { fd: self.fd.clone(), mapped: self.mapped };
+        let bytes = self.buffer[..received.min(max)].to_vec();
+        Ok(Incoming::packet(socket, peer, bytes, received > max))
+    }
+}
+
+/// The largest payload of a datagram that IP can carry, and the default of `max_packet_size`.
+const MAX_PACKET_SIZE: usize = 65_535;
+
+/// Checks that `fd` is a socket of kind `scheme`, listening if it is one for connections, and makes it ready for a listener.
+fn adopt(fd: &OwnedFd, scheme: Scheme) -> io::Result<Addr> {
+    let unfit =
+        |what: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("cannot adopt this descriptor: {what}"));
+    let name = rustix::net::getsockname(fd).map_err(|_| unfit("it is not a socket"))?;
+    let kind = rustix::net::sockopt::socket_type(fd)?;
+    let (family_fits, wanted_kind) = match scheme {
+        Scheme::Tcp => {
+            (matches!(name.address_family(), AddressFamily::INET | AddressFamily::INET6), SocketType::STREAM)
+        }
+        Scheme::Udp => (matches!(name.address_family(), AddressFamily::INET | AddressFamily::INET6), SocketType::DGRAM),
+        Scheme::Unix => (name.address_family() == AddressFamily::UNIX, SocketType::STREAM),
+        Scheme::Unixgram => (name.address_family() == AddressFamily::UNIX, SocketType::DGRAM),
+    };
+    if !family_fits || kind != wanted_kind {
+        return Err(unfit(&format!("it is not a {scheme} socket")));
+    }
+    if kind == SocketType::STREAM && !rustix::net::sockopt::socket_acceptconn(fd)? {
+        return Err(unfit("it does not listen"));
+    }
+    let addr = socket::local_addr(fd.as_fd(), scheme)?;
+    if kind == SocketType::DGRAM && (addr.is_unnamed() || addr.as_inet().is_some_and(|addr| addr.port() == 0)) {
+        return Err(unfit("it is not bound"));
+    }
+    rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(fd, true)?;
+    Ok(addr)
+}
+
+fn wrong_kind(addr: &Addr, expected: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("cannot listen on {addr}: expected {expected}"))
+}
+
+/// The system's error, with the address that it is about.
+fn explain(error: io::Error, addr: &Addr) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}"))
+}
+
+fn cannot_reopen(addr: &Addr) -> io::Error {
+    let message = format!("cannot listen on {addr} again: the socket was adopted, and a drain has ended it");
+    io::Error::new(io::ErrorKind::Unsupported, message)
+}

@@ -1,0 +1,89 @@
+//! The file of a Unix socket: who may replace it, and who removes it.
+
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode, flock};
+
+use crate::addr::Addr;
+use crate::socket;
+
+/// A path that a server has bound, and which file that made. Dropping it removes the file if it is still that one.
+#[derive(Debug)]
+pub(super) struct Claim {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Ok(found) = fs::symlink_metadata(&self.path) {
+            if (found.dev(), found.ino()) == (self.device, self.inode) {
+                let _ = fs::remove_file(&self.path);
+            }
+        }
+    }
+}
+
+/// Binds a socket to a Unix address and makes it ready with `prepare`. For an address that is a path, returns the claim to it.
+///
+/// A file that is in the way is replaced only if it is a socket that nobody serves: a connect to it is refused.
+pub(super) fn bind(
+    fd: &OwnedFd,
+    addr: &Addr,
+    mode: Option<u32>,
+    prepare: impl FnOnce() -> io::Result<()>,
+) -> io::Result<Option<Claim>> {
+    let Some(path) = addr.as_path() else {
+        socket::bind(fd.as_fd(), addr)?;
+        prepare()?;
+        return Ok(None);
+    };
+    // Between looking and replacing, no other server must do the same. Without permission to lock, all but that is kept.
+    let _lock = lock_folder(path);
+    if let Some(mode) = mode {
+        // The file is made with the socket's own mode, so that it never has a wider one.
+        rustix::fs::fchmod(fd, Mode::from_bits_truncate(mode))?;
+    }
+    match socket::bind(fd.as_fd(), addr) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            remove_stale(path, addr)?;
+            socket::bind(fd.as_fd(), addr)?;
+        }
+        result => result?,
+    }
+    let made = fs::symlink_metadata(path)?;
+    let claim = Claim { path: path.to_path_buf(), device: made.dev(), inode: made.ino() };
+    if let Some(mode) = mode {
+        // And what the umask has taken away is given back.
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+    }
+    prepare()?;
+    Ok(Some(claim))
+}
+
+fn lock_folder(path: &Path) -> Option<fs::File> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = fs::File::open(folder).ok()?;
+    flock(&folder, FlockOperation::LockExclusive).ok()?;
+    Some(folder)
+}
+
+/// Removes the socket file of a server that is gone.
+fn remove_stale(path: &Path, addr: &Addr) -> io::Result<()> {
+    let in_use = |why: &str| io::Error::new(ErrorKind::AddrInUse, format!("the path exists, and {why}"));
+    if !fs::symlink_metadata(path)?.file_type().is_socket() {
+        return Err(in_use("it is not a socket"));
+    }
+    let probe = socket::open(addr)?;
+    rustix::io::ioctl_fionbio(&probe, true)?;
+    match socket::connect(probe.as_fd(), addr) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
+        // Also when its queue is full, or it is a socket of the other kind: somebody is there.
+        _ => Err(in_use("a server is listening there")),
+    }
+}

@@ -1,0 +1,102 @@
+//! [`Outbox`]: what others write to a connection, in whole messages, beside its handler.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::socket::{self, Blocking};
+
+/// The queue of one connection. Whoever writes sends at once what the kernel takes; what it does not take of a message of
+/// others is queued here, and the connection's own side sends it whenever it waits.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    queue: Mutex<Queue>,
+    /// Whether anything is queued: what the connection's own side looks at before it waits.
+    pending: AtomicBool,
+}
+
+#[derive(Default)]
+struct Queue {
+    bytes: VecDeque<u8>,
+    /// The handler has sent a part of a message: nothing may come between.
+    mid_message: bool,
+}
+
+impl Outbox {
+    pub(crate) fn is_pending(&self) -> bool {
+        self.pending.load(SeqCst)
+    }
+
+    /// Whether something is queued that can still be sent: not behind half a message of the handler's.
+    pub(crate) fn has_message(&self) -> bool {
+        self.is_pending() && !self.lock().mid_message
+    }
+
+    /// Sends a message of somebody else without waiting; `Ok(true)` if a part of it was queued.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if it does not fit into `capacity` bytes beside what is queued already; nothing of it is sent then.
+    pub(crate) fn post(&self, fd: BorrowedFd<'_>, message: &[u8], capacity: usize) -> io::Result<bool> {
+        let mut queue = self.lock();
+        if queue.bytes.len() + message.len() > capacity {
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, "the peer reads too slowly: its queue is full"));
+        }
+        let sent = if queue.bytes.is_empty() && !queue.mid_message { send_some(fd, message)? } else { 0 };
+        queue.bytes.extend(&message[sent..]);
+        self.pending.store(!queue.bytes.is_empty(), SeqCst);
+        Ok(sent < message.len())
+    }
+
+    /// Sends what is queued, as far as the kernel takes it.
+    pub(crate) fn flush(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let mut queue = self.lock();
+        if !queue.mid_message {
+            self.send_queued(&mut queue, fd)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a part of the handler's own message, after what was queued before it began. `sent` bytes of it are out
+    /// already; returns how many are now.
+    pub(crate) fn write(&self, fd: BorrowedFd<'_>, message: &[u8], sent: usize) -> io::Result<usize> {
+        let mut queue = self.lock();
+        if !queue.mid_message && !self.send_queued(&mut queue, fd)? {
+            return Ok(sent);
+        }
+        let result = send_some(fd, &message[sent..]);
+        let sent = sent + *result.as_ref().unwrap_or(&0);
+        queue.mid_message = result.is_ok() && sent > 0 && sent < message.len();
+        result.map(|_| sent)
+    }
+
+    /// Sends from the queue until it is empty (`true`) or the kernel takes no more.
+    fn send_queued(&self, queue: &mut Queue, fd: BorrowedFd<'_>) -> io::Result<bool> {
+        while !queue.bytes.is_empty() {
+            let sent = send_some(fd, queue.bytes.as_slices().0)?;
+            if sent == 0 {
+                return Ok(false);
+            }
+            queue.bytes.drain(..sent);
+        }
+        self.pending.store(false, SeqCst);
+        Ok(true)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends without waiting; 0 if the kernel takes nothing now.
+fn send_some(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match socket::send(fd, bytes, Blocking::No) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! [`Request`]: what a handler is given.
+
+mod core;
+mod datagram;
+mod sender;
+mod stream;
+
+use std::fmt;
+use std::io::{self, BufRead, IoSlice, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::core::Core;
+use self::datagram::{Datagram, Unread};
+use self::stream::Input;
+use crate::addr::{Addr, Scheme};
+use crate::live::Live;
+use crate::park::{Parker, deadline};
+use crate::socket;
+pub use sender::Sender;
+
+/// A connection, or one datagram and its reply: the same to a handler.
+///
+/// | | connection | datagram |
+/// |---|---|---|
+/// | reading gives | the stream, through a buffer of 16 KiB | the packet, then the end |
+/// | writing | sends at once, and returns when the system has taken all of it | gathers the reply, which is sent as one datagram at the end |
+/// | if the handler fails | what was written is out | no reply is sent |
+/// | if the handler writes nothing | | no reply is sent (writing no bytes is a reply: an empty one) |
+///
+/// [`split`](Request::split) gives the reading and the writing half at once (CPython's `rfile` and `wfile`), so that what
+/// was read can be written without a copy.
+///
+/// # Buffering
+///
+/// Reads are buffered: use [`BufRead`]. While a request waits with nothing buffered, it holds no buffer. Writes are not
+/// buffered, so that each `write` is what the peer can receive at once: every call takes all bytes, as `sendall` does in
+/// Python. Where many small writes belong together, wrap the request, or its writing half, in a
+/// [`BufWriter`](std::io::BufWriter), and flush it.
+///
+/// # Waiting
+///
+/// Reads, writes, [`sleep`](Request::sleep) and [`offload`](Request::offload) wait: on [`EventLoop`](crate::backend::EventLoop)
+/// they park the coroutine, on every other backend they block the thread. How long a read or write may take is set by
+/// [`set_read_timeout`](Request::set_read_timeout) and [`set_write_timeout`](Request::set_write_timeout) (none by default), and for
+/// the request as a whole by [`set_deadline`](Request::set_deadline).
+///
+/// # Errors
+///
+/// The same on every backend:
+///
+/// | situation | kind |
+/// |---|---|
+/// | a timeout or the deadline has passed | `TimedOut` |
+/// | the server cuts the request off, or a [`Sender`] closed it | `ConnectionAborted` |
+/// | the peer has reset the connection | `ConnectionReset` |
+/// | writing to a peer that is gone | `BrokenPipe`, `ConnectionReset` |
+///
+/// An interrupted system call is repeated, and `SIGPIPE` is never raised.
+pub struct Request {
+    core: Core,
+    kind: Kind,
+}
+
+enum Kind {
+    Stream(Input),
+    Datagram(Datagram),
+}
+
+impl Request {
+    pub(crate) fn connection(live: Arc<Live>, parker: Parker) -> Request {
+        Request { core: Core::new(live, parker), kind: Kind::Stream(Input::default()) }
+    }
+
+    pub(crate) fn datagram(live: Arc<Live>, parker: Parker, packet: Vec<u8>, truncated: bool) -> Request {
+        Request { core: Core::new(live, parker), kind: Kind::Datagram(Datagram::new(packet, truncated)) }
+    }
+
+    /// Sends the reply of a datagram whose handler succeeded.
+    pub(crate) fn send_reply(&mut self) -> io::Result<()> {
+        match &mut self.kind {
+            Kind::Stream(_) => Ok(()),
+            Kind::Datagram(datagram) => datagram.send_reply(&self.core),
+        }
+    }
+
+    /// Ends a connection so that its peer gets everything that was sent.
+    pub(crate) fn close(&mut self) {
+        if let Kind::Stream(input) = &self.kind {
+            stream::close(&self.core, input);
+        }
+    }
+
+    /// The peer's address. A Unix client that did not bind has none: [`Addr::is_unnamed`].
+    #[doc(alias = "client_address")]
+    pub fn peer_addr(&self) -> &Addr {
+        &self.core.live.peer
+    }
+
+    /// The address on which the request came in. On a server that listens on all interfaces, a connection tells which.
+    ///
+    /// # Errors
+    ///
+    /// The system's, if it cannot tell.
+    pub fn local_addr(&self) -> io::Result<Addr> {
+        socket::local_addr(self.core.fd(), self.core.live.peer.scheme())
+    }
+
+    /// The two halves, to be used at the same time: an echo needs no buffer of its own.
+    ///
+    /// ```
+    /// use std::io::{self, BufRead, Write};
+    /// use socketserver::Request;
+    ///
+    /// fn echo(request: &mut Request) -> io::Result<()> {
+    ///     let (mut rfile, mut wfile) = request.split();
+    ///     loop {
+    ///         let bytes = rfile.fill_buf()?;
+    ///         wfile.write_all(bytes)?;
+    ///         if bytes.is_empty() {
+    ///             return Ok(());
+    ///         }
+    ///         let count = bytes.len();
+    ///         rfile.consume(count);
+    ///     }
+    /// }
+    /// # let _ = socketserver::TcpServer::bind("127.0.0.1:0", echo)?;
+    /// # Ok::<(), io::Error>(())
+    /// ```
+    #[doc(alias("rfile", "wfile"))]
+    pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+        let core = &self.core;
+        match &mut self.kind {
+            Kind::Stream(input) => {
+                (ReadHalf { side: Reading::Stream(core, input) }, WriteHalf { side: Writing::Stream(core) })
+            }
+            Kind::Datagram(datagram) => {
+                let (unread, reply) = datagram.halves();
+                (ReadHalf { side: Reading::Datagram(unread) }, WriteHalf { side: Writing::Datagram(reply) })
+            }
+        }
+    }
+
+    /// Limits the time that one read may wait; `None`, the default, is no limit. A datagram's read never waits.
+    #[doc(alias("timeout", "settimeout"))]
+    pub fn set_read_timeout(&mut self, timeout: Option<Duration>) {
+        self.core.read_timeout.set(timeout);
+    }
+
+    /// Limits the time that one write may take until the system has all of its bytes, however many pieces it takes them in;
+    /// `None`, the default, is no limit. For a datagram, the default and `None` are 1 second.
+    pub fn set_write_timeout(&mut self, timeout: Option<Duration>) {
+        self.core.write_timeout.set(timeout);
+    }
+
+    /// Gives everything that this request still does `time` from now. After that every read, write, sleep and offload that
+    /// would wait fails with `TimedOut`, however lively the peer is. `None`, the default, is no limit.
+    pub fn set_deadline(&mut self, time: Option<Duration>) {
+        self.core.deadline.set(deadline(time));
+    }
+
+    /// Whether small writes go out at once (`TCP_NODELAY`) instead of waiting for the acknowledgement of earlier ones. Off by
+    /// default. It does nothing where the socket is not a TCP one. See also [`TcpOptions::nodelay`](crate::listener::TcpOptions::nodelay).
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    #[doc(alias = "disable_nagle_algorithm")]
+    pub fn set_nodelay(&mut self, nodelay: bool) -> io::Result<()> {
+        match self.core.live.peer.scheme() {
+            Scheme::Tcp => Ok(rustix::net::sockopt::set_tcp_nodelay(self.core.fd(), nodelay)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for `duration`, on any backend: parks the coroutine or blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` at the request's deadline, `ConnectionAborted` if the request is cut off meanwhile.
+    pub fn sleep(&mut self, duration: Duration) -> io::Result<()> {
+        self.core.sleep(duration)
+    }
+
+    /// Runs blocking or long work and returns its result: on the event loop on a thread of a bounded pool, while other
+    /// requests are served; elsewhere in place, since the thread is this request's own.
+    ///
+    /// If the work panics, so does this call. If the request is cut off or its deadline passes on the event loop, the call
+    /// returns at once; the work runs to its end, and its result is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` at the request's deadline, `ConnectionAborted` if the request is cut off meanwhile; the system's, if no
+    /// thread can be started for it.
+    ///
+    /// ```
+    /// use socketserver::Request;
+    /// use std::io::{self, Write};
+    ///
+    /// fn hosts(request: &mut Request) -> io::Result<()> {
+    ///     let text = request.offload(|| std::fs::read("/etc/hosts"))??;
+    ///     request.write_all(&text)
+    /// }
+    /// # let _ = socketserver::EventLoopTcpServer::bind("127.0.0.1:0", hosts)?;
+    /// # Ok::<(), io::Error>(())
+    /// ```
+    pub fn offload<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+        self.core.offload(work)
+    }
+
+    /// A handle by which other threads and other handlers write to this request's peer, or end the request.
+    ///
+    /// # Errors
+    ///
+    /// The system's: on a thread, this takes a descriptor.
+    pub fn sender(&mut self) -> io::Result<Sender> {
+        self.core.open_outbox()?;
+        Ok(Sender::new(&self.core.live))
+    }
+
+    /// Sends a datagram to `addr` at once, beside the reply.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` if this request is a connection; the system's otherwise.
+    pub fn send_to(&mut self, bytes: &[u8], addr: &Addr) -> io::Result<usize> {
+        datagram::send_to(&self.core, bytes, addr)
+    }
+
+    /// Whether this datagram was longer than the listener's `max_packet_size`, so that its end is missing. Never for a
+    /// connection.
+    pub fn is_truncated(&self) -> bool {
+        matches!(&self.kind, Kind::Datagram(datagram) if datagram.truncated)
+    }
+
+    /// Whether this request is a datagram.
+    pub fn is_datagram(&self) -> bool {
+        matches!(&self.kind, Kind::Datagram(_))
+    }
+
+    /// Whether the server is ending: a handler that serves many messages on a connection, or sends without being asked, may
+    /// want to say goodbye.
+    pub fn is_draining(&self) -> bool {
+        self.core.live.is_draining()
+    }
+
+    /// Says that the handler is between two messages of its protocol, so that a drain may end the connection if it waits to
+    /// read now. Any byte that is read ends this state.
+    ///
+    /// A handler that has written since it last read is taken to be between messages without this call; one that does not
+    /// answer every message needs it.
+    pub fn set_idle(&mut self) {
+        self.core.busy.set(false);
+    }
+}
+
+impl Read for Request {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.split().0.read(into)
+    }
+}
+
+impl BufRead for Request {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        match &mut self.kind {
+            Kind::Stream(input) => input.fill_buf(&self.core),
+            Kind::Datagram(datagram) => Ok(datagram.unread()),
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        match &mut self.kind {
+            Kind::Stream(input) => input.consume(count),
+            Kind::Datagram(datagram) => datagram.consume(count),
+        }
+    }
+}
+
+impl Write for Request {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.split().1.write(bytes)
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.split().1.write_all(bytes)
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.split().1.write_vectored(pieces)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The socket: the connection's own, or the datagram server's. What this crate has no method for is set through it, for
+/// instance with `socket2::SockRef::from(&request)`.
+///
+/// Reading and writing through it goes past the request's buffer and, on the event loop, blocks the loop.
+impl AsFd for Request {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.core.fd()
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("peer_addr", self.peer_addr()).finish_non_exhaustive()
+    }
+}
+
+/// The reading half of a [`Request`], from [`Request::split`].
+pub struct ReadHalf<'a> {
+    side: Reading<'a>,
+}
+
+enum Reading<'a> {
+    Stream(&'a Core, &'a mut Input),
+    Datagram(Unread<'a>),
+}
+
+impl Read for ReadHalf<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match &mut self.side {
+            Reading::Stream(core, input) => input.read(core, into),
+            Reading::Datagram(unread) => {
+                let count = Read::read(&mut unread.bytes(), into)?;
+                unread.consume(count);
+                Ok(count)
+            }
+        }
+    }
+}
+
+impl BufRead for ReadHalf<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        match &mut self.side {
+            Reading::Stream(core, input) => input.fill_buf(core),
+            Reading::Datagram(unread) => Ok(unread.bytes()),
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        match &mut self.side {
+            Reading::Stream(_, input) => input.consume(count),
+            Reading::Datagram(unread) => unread.consume(count),
+        }
+    }
+}
+
+/// The writing half of a [`Request`], from [`Request::split`].
+pub struct WriteHalf<'a> {
+    side: Writing<'a>,
+}
+
+enum Writing<'a> {
+    Stream(&'a Core),
+    Datagram(&'a mut Option<Vec<u8>>),
+}
+
+impl Write for WriteHalf<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.side {
+            Writing::Stream(core) => stream::write_all(core, bytes)?,
+            Writing::Datagram(reply) => reply.get_or_insert_default().extend_from_slice(bytes),
+        }
+        Ok(bytes.len())
+    }
+
+    /// One write, also of no bytes: to a datagram that is an empty reply.
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write(bytes).map(|_| ())
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &mut self.side {
+            Writing::Stream(core) => stream::write_all_vectored(core, pieces),
+            Writing::Datagram(reply) => {
+                let reply = reply.get_or_insert_default();
+                let before = reply.len();
+                pieces.iter().for_each(|piece| reply.extend_from_slice(piece));
+                Ok(reply.len() - before)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,253 @@
+//! What both directions and both kinds of request share: the deadlines, and the one place where I/O waits.
+
+use std::cell::Cell;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::live::{Live, Socket};
+use crate::park::{Parker, Readiness, deadline, earlier};
+use crate::socket::Blocking;
+
+/// I/O calls that succeed without waiting before the others of the thread get their turn. (tokio's number.)
+const BUDGET: u8 = 128;
+
+pub(super) struct Core {
+    pub(super) live: Arc<Live>,
+    parker: Parker,
+    pub(super) read_timeout: Cell<Option<Duration>>,
+    pub(super) write_timeout: Cell<Option<Duration>>,
+    /// The deadline of the whole request.
+    pub(super) deadline: Cell<Option<Instant>>,
+    /// How the socket may be ready: a direction is taken out when the kernel had no more, and back in by a park.
+    ready: Cell<Readiness>,
+    budget: Cell<u8>,
+    /// The handler has read something that it has not answered: a drain waits for it.
+    pub(super) busy: Cell<bool>,
+    /// The peer has ended its direction.
+    pub(super) at_end: Cell<bool>,
+}
+
+impl Core {
+    pub(super) fn new(live: Arc<Live>, parker: Parker) -> Core {
+        Core {
+            live,
+            parker,
+            read_timeout: Cell::new(None),
+            write_timeout: Cell::new(None),
+            deadline: Cell::new(None),
+            ready: Cell::new(Readiness::READ.with(Readiness::WRITE)),
+            budget: Cell::new(BUDGET),
+            busy: Cell::new(false),
+            at_end: Cell::new(false),
+        }
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.live.socket.as_fd()
+    }
+
+    /// Forgets that the kernel had no more: the next attempt asks.
+    pub(super) fn expect_ready(&self, direction: Readiness) {
+        self.ready.set(self.ready.get().with(direction));
+    }
+
+    /// Begins a read or a write, which may take several attempts.
+    pub(super) fn attempt(&self, direction: Readiness) -> Attempt<'_> {
+        let timeout = if direction == Readiness::READ { &self.read_timeout } else { &self.write_timeout };
+        Attempt { core: self, direction, timeout: timeout.get(), until: None }
+    }
+
+    /// Lets others write to the peer while the handler waits.
+    pub(super) fn open_outbox(&self) -> io::Result<()> {
+        if let Socket::Connection(_) = self.live.socket {
+            self.parker.watch_unpark()?;
+            self.live.open_outbox();
+        }
+        Ok(())
+    }
+
+    pub(super) fn sleep(&self, duration: Duration) -> io::Result<()> {
+        let wake_at = deadline(Some(duration));
+        loop {
+            self.live.check()?;
+            let now = Instant::now();
+            if wake_at.is_some_and(|wake_at| now >= wake_at) {
+                return Ok(());
+            }
+            self.check_deadline(now)?;
+            self.park(Readiness::NONE, earlier(wake_at, self.deadline.get()))?;
+        }
+    }
+
+    pub(super) fn offload<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+        self.live.check()?;
+        let (give, result) = crossbeam_channel::bounded(1);
+        let live = self.live.clone();
+        self.parker.offload(Box::new(move || {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            // Nobody listens if the request was cut off meanwhile.
+            let _ = give.send(outcome);
+            live.unpark();
+        }))?;
+        loop {
+            match result.try_recv() {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                Err(crossbeam_channel::TryRecvError::Disconnected) => {
+                    return Err(io::Error::other("the offloaded work was dropped: its server is closing"));
+                }
+                Err(crossbeam_channel::TryRecvError::Empty) => {}
+            }
+            self.live.check()?;
+            self.check_deadline(Instant::now())?;
+            self.park(Readiness::NONE, self.deadline.get())?;
+        }
+    }
+
+    /// The one place where a request waits. Returns early for any reason; the caller tries again. While it waits, what
+    /// others have written goes out.
+    fn park(&self, interest: Readiness, until: Option<Instant>) -> io::Result<()> {
+        let pending = self.flush_outbox()?;
+        let interest = if pending { interest.with(Readiness::WRITE) } else { interest };
+        let socket = (interest != Readiness::NONE).then(|| self.fd());
+        let cut_at = self.cut_at();
+        let seen = self.parker.park(socket, interest, earlier(until, cut_at))?;
+        self.ready.set(self.ready.get().with(seen));
+        self.budget.set(BUDGET);
+        if cut_at.is_some_and(|cut_at| Instant::now() >= cut_at) {
+            // The server's own thread does this, unless it is the one that waits here.
+            self.live.cut();
+        }
+        Ok(())
+    }
+
+    /// When a drain that runs will cut this request off.
+    fn cut_at(&self) -> Option<Instant> {
+        if self.live.is_draining() { self.live.control.stop()?.cut_at } else { None }
+    }
+
+    /// Sends what others have written, without waiting; whether some is left.
+    fn flush_outbox(&self) -> io::Result<bool> {
+        match self.live.outbox() {
+            Some(outbox) if outbox.is_pending() => {
+                outbox.flush(self.fd())?;
+                Ok(outbox.is_pending())
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn check_deadline(&self, now: Instant) -> io::Result<()> {
+        match self.deadline.get() {
+            Some(deadline) if now >= deadline => Err(timed_out("the request's deadline has passed")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a call that did not have to wait, and gives the others a turn after many of them.
+    fn spend(&self) -> io::Result<()> {
+        match self.budget.get().checked_sub(1) {
+            Some(left) => self.budget.set(left),
+            None => {
+                self.budget.set(BUDGET);
+                let seen = self.parker.yield_now()?;
+                self.ready.set(self.ready.get().with(seen));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One read or write of the handler: tries, and between two tries waits until the call's timeout or the request's deadline.
+pub(super) struct Attempt<'a> {
+    core: &'a Core,
+    direction: Readiness,
+    timeout: Option<Duration>,
+    /// When to give up, once that is known: a call that need not wait need not ask for the time.
+    until: Option<Option<Instant>>,
+}
+
+impl Attempt<'_> {
+    /// Gives the attempt `timeout` from now on, whatever its call's timeout is.
+    pub(super) fn limit(&mut self, timeout: Duration) {
+        self.until = Some(deadline(Some(timeout)));
+    }
+
+    /// Whether the system call may block: the cheapest way to wait, where nothing else is waited for.
+    pub(super) fn blocking(&self) -> Blocking {
+        let bounded = self.timeout.is_some() || self.core.deadline.get().is_some() || self.core.live.is_draining();
+        if !bounded && self.core.parker.may_block() { Blocking::Yes } else { Blocking::No }
+    }
+
+    /// Makes one system call of the attempt. `None` if it would have to wait. A result shorter than `wanted` means that the
+    /// kernel has no more for now.
+    pub(super) fn call(
+        &mut self,
+        wanted: usize,
+        blocking: Blocking,
+        mut operation: impl FnMut(BorrowedFd<'_>, Blocking) -> io::Result<usize>,
+    ) -> io::Result<Option<usize>> {
+        let core = self.core;
+        core.live.check()?;
+        // A drain wants to know for sure: what has arrived is served, even if its event has not.
+        let known = core.ready.get().has(self.direction) || core.live.is_draining();
+        if blocking == Blocking::No && !known {
+            return Ok(None);
+        }
+        loop {
+            match operation(core.fd(), blocking) {
+                Ok(done) => {
+                    // After the peer's end no event announces what is still to read, so that must be tried to the end.
+                    if done < wanted && !core.ready.get().has(Readiness::CLOSED) {
+                        core.ready.set(core.ready.get().without(self.direction));
+                    }
+                    core.spend()?;
+                    return Ok(Some(done));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => core.live.check()?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    core.ready.set(core.ready.get().without(self.direction));
+                    return Ok(None);
+                }
+                Err(error) => {
+                    core.live.check()?;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Waits for the next try.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` when the time is over; `ConnectionAborted` when the request was cut off.
+    pub(super) fn wait(&mut self) -> io::Result<()> {
+        let until = self.check()?;
+        self.core.park(self.direction, until)?;
+        self.core.live.check()
+    }
+
+    /// Fails if the attempt is to be given up, and says when it will be.
+    pub(super) fn check(&mut self) -> io::Result<Option<Instant>> {
+        let core = self.core;
+        let timeout = self.timeout;
+        let until = *self.until.get_or_insert_with(|| earlier(deadline(timeout), core.deadline.get()));
+        core.live.check()?;
+        if let Some(until) = until {
+            let now = Instant::now();
+            if now >= until {
+                core.check_deadline(now)?;
+                let call = if self.direction == Readiness::READ { "read" } else { "write" };
+                return Err(timed_out(&format!("the {call} timeout has passed")));
+            }
+        }
+        Ok(until)
+    }
+}
+
+fn timed_out(message: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, message)
+}

@@ -1,0 +1,88 @@
+//! A datagram and its reply.
+
+use std::io;
+use std::time::Duration;
+
+use super::core::Core;
+use crate::addr::Addr;
+use crate::live::Socket;
+use crate::park::Readiness;
+use crate::socket;
+
+/// How long a reply may take if the handler sets no write timeout. A Unix client that does not read its datagrams would
+/// hold the request for ever otherwise.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+
+pub(super) struct Datagram {
+    packet: Vec<u8>,
+    /// How far the handler has read.
+    position: usize,
+    pub(super) truncated: bool,
+    /// What the handler has written: sent as one datagram at the end, if that was anything.
+    reply: Option<Vec<u8>>,
+}
+
+impl Datagram {
+    pub(super) fn new(packet: Vec<u8>, truncated: bool) -> Datagram {
+        Datagram { packet, position: 0, truncated, reply: None }
+    }
+
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.packet[self.position..]
+    }
+
+    pub(super) fn consume(&mut self, count: usize) {
+        self.position = self.packet.len().min(self.position + count);
+    }
+
+    pub(super) fn halves(&mut self) -> (Unread<'_>, &mut Option<Vec<u8>>) {
+        (Unread { packet: &self.packet, position: &mut self.position }, &mut self.reply)
+    }
+
+    /// Sends the reply, if the handler has written one and the peer has a name to send it to.
+    pub(super) fn send_reply(&mut self, core: &Core) -> io::Result<()> {
+        match self.reply.take() {
+            Some(reply) if !core.live.peer.is_unnamed() => send_to(core, &reply, &core.live.peer).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What of a packet has not been read yet.
+pub(super) struct Unread<'a> {
+    packet: &'a [u8],
+    position: &'a mut usize,
+}
+
+impl Unread<'_> {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.packet[*self.position..]
+    }
+
+    pub(super) fn consume(&mut self, count: usize) {
+        *self.position = self.packet.len().min(*self.position + count);
+    }
+}
+
+/// Sends one datagram from the server's socket.
+///
+/// Where the system has no room for it, this tries again after 1 ms, 2 ms, .. 32 ms: a Unix socket whose *receiver* is full
+/// is never announced as ready.
+pub(super) fn send_to(core: &Core, bytes: &[u8], addr: &Addr) -> io::Result<usize> {
+    let Socket::Datagram { mapped, .. } = core.live.socket else {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "only a datagram's request can send to any address"));
+    };
+    let mut writing = core.attempt(Readiness::WRITE);
+    writing.limit(core.write_timeout.get().unwrap_or(WRITE_TIMEOUT));
+    let mut pause = Duration::from_millis(1);
+    loop {
+        core.expect_ready(Readiness::WRITE);
+        let sent = writing.call(bytes.len(), socket::Blocking::No, |fd, _| socket::send_to(fd, bytes, addr, mapped))?;
+        if let Some(sent) = sent {
+            return Ok(sent);
+        }
+        writing.check()?;
+        core.sleep(pause)?;
+        pause = (pause * 2).min(Duration::from_millis(32));
+    }
+}

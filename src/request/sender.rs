@@ -1,0 +1,102 @@
+//! [`Sender`]: writes to a request's peer from elsewhere.
+
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Weak};
+
+use crate::addr::Addr;
+use crate::live::{Live, Socket};
+use crate::socket;
+
+/// Bytes that may wait for one connection's peer unless [`Sender::capacity`] says otherwise: a lively peer on a slow line
+/// gets by with that, and ten thousand peers that do not read hold no more than 640 MB.
+const CAPACITY: usize = 64 * 1024;
+
+/// A handle to a request in progress, from [`Request::sender`](crate::Request::sender), by which others write to its peer: a
+/// chat's other members, a thread that has news.
+///
+/// It is cheap to clone, may be used from any thread and any handler, never waits, and does not keep the request alive.
+///
+/// ```
+/// use std::io::{self, BufRead};
+/// use std::sync::{Arc, Mutex};
+/// use socketserver::{EventLoopTcpServer, Request, Sender};
+///
+/// let members: Arc<Mutex<Vec<Sender>>> = Arc::default();
+/// let chat = move |request: &mut Request| -> io::Result<()> {
+///     members.lock().unwrap().push(request.sender()?);
+///     let mut line = String::new();
+///     while request.read_line(&mut line)? > 0 {
+///         members.lock().unwrap().retain(|member| member.send(line.as_bytes()).is_ok());
+///         line.clear();
+///     }
+///     Ok(())
+/// };
+/// let server = EventLoopTcpServer::bind("127.0.0.1:0", chat)?;
+/// # drop(server);
+/// # Ok::<(), io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Sender {
+    live: Weak<Live>,
+    peer: Addr,
+    capacity: usize,
+}
+
+impl Sender {
+    pub(super) fn new(live: &Arc<Live>) -> Sender {
+        Sender { live: Arc::downgrade(live), peer: live.peer.clone(), capacity: CAPACITY }
+    }
+
+    /// A sender to the same peer that queues up to `bytes` (64 KiB by default) beside what the system's own buffers hold.
+    pub fn capacity(mut self, bytes: usize) -> Sender {
+        self.capacity = bytes;
+        self
+    }
+
+    /// Sends a message without waiting. It arrives whole: nothing that the handler or others write comes between its bytes.
+    ///
+    /// What the system does not take at once is queued, and sent while the handler waits for something; what is still
+    /// queued when the handler ends is sent then, within its write timeout or 2 seconds. For a datagram's request this sends
+    /// one datagram.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if the message does not fit into the queue, so that nothing of it was sent: the peer reads too slowly.
+    /// `NotConnected` if the request is over. `ConnectionAborted` if it was closed. The system's, if the connection is broken.
+    pub fn send(&self, message: &[u8]) -> io::Result<()> {
+        let over = || io::Error::new(io::ErrorKind::NotConnected, "the request is over");
+        let live = self.live.upgrade().ok_or_else(over)?;
+        live.check()?;
+        match &live.socket {
+            Socket::Datagram { fd, mapped } => socket::send_to(fd.as_fd(), message, &live.peer, *mapped).map(|_| ()),
+            Socket::Connection(fd) => {
+                let outbox = live.outbox().ok_or_else(over)?;
+                if outbox.post(fd.as_fd(), message, self.capacity)? {
+                    live.unpark();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the request: every I/O call of its handler, now and later, returns an error of kind `ConnectionAborted`. What is
+    /// still queued is lost. Does nothing if the request is over.
+    pub fn close(&self) {
+        if let Some(live) = self.live.upgrade() {
+            live.cut();
+        }
+    }
+
+    /// The peer's address.
+    pub fn peer_addr(&self) -> &Addr {
+        &self.peer
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("peer_addr", &self.peer).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,216 @@
+//! The two directions of a connection.
+
+use std::io::{self, IoSlice};
+use std::time::{Duration, Instant};
+
+use super::core::Core;
+use crate::buffer::{self, Buffer};
+use crate::park::Readiness;
+use crate::socket::{self, Blocking};
+
+/// The reading direction: a buffer that is there only while it contains something.
+#[derive(Default)]
+pub(super) struct Input {
+    buffer: Option<Buffer>,
+    start: usize,
+    end: usize,
+}
+
+impl Input {
+    /// What is buffered; if that is nothing, what the next read gives. Empty at the end of the stream.
+    pub(super) fn fill_buf(&mut self, core: &Core) -> io::Result<&[u8]> {
+        if self.start == self.end {
+            let mut reading = core.attempt(Readiness::READ);
+            loop {
+                let buffer = self.buffer.get_or_insert_with(buffer::take);
+                match receive(core, &mut reading, buffer)? {
+                    Received::Bytes(count) => {
+                        (self.start, self.end) = (0, count);
+                        break;
+                    }
+                    Received::End => {
+                        self.give_back();
+                        return Ok(&[]);
+                    }
+                    Received::Nothing => {
+                        self.give_back();
+                        reading.wait()?;
+                    }
+                }
+            }
+        }
+        Ok(self.buffered())
+    }
+
+    pub(super) fn consume(&mut self, count: usize) {
+        self.start = self.end.min(self.start + count);
+    }
+
+    pub(super) fn read(&mut self, core: &Core, into: &mut [u8]) -> io::Result<usize> {
+        // What would fill the buffer anyway need not pass through it.
+        if self.start == self.end && into.len() >= buffer::SIZE {
+            let mut reading = core.attempt(Readiness::READ);
+            loop {
+                match receive(core, &mut reading, into)? {
+                    Received::Bytes(count) => return Ok(count),
+                    Received::End => return Ok(0),
+                    Received::Nothing => reading.wait()?,
+                }
+            }
+        }
+        if into.is_empty() {
+            return Ok(0);
+        }
+        let count = io::Read::read(&mut self.fill_buf(core)?, into)?;
+        self.consume(count);
+        Ok(count)
+    }
+
+    pub(super) fn buffered(&self) -> &[u8] {
+        self.buffer.as_ref().map_or(&[], |buffer| &buffer[self.start..self.end])
+    }
+
+    fn give_back(&mut self) {
+        (self.start, self.end) = (0, 0);
+        self.buffer.take().into_iter().for_each(buffer::give);
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+enum Received {
+    Bytes(usize),
+    End,
+    /// Nothing yet: wait.
+    Nothing,
+}
+
+/// Tries to read once. This is where a drain ends an idle connection: before the read that would wait.
+fn receive(core: &Core, reading: &mut super::core::Attempt<'_>, into: &mut [u8]) -> io::Result<Received> {
+    core.live.set_idle(!core.busy.get());
+    // Asked for after saying that it is idle: either this sees the drain, or the drain sees that.
+    let blocking = reading.blocking();
+    let wanted = into.len();
+    match reading.call(wanted, blocking, |fd, blocking| socket::recv(fd, into, blocking))? {
+        Some(0) => {
+            core.live.check()?;
+            core.at_end.set(true);
+            Ok(Received::End)
+        }
+        Some(count) => {
+            core.live.set_idle(false);
+            core.busy.set(true);
+            Ok(Received::Bytes(count))
+        }
+        None if core.live.is_draining() && !core.busy.get() => Ok(Received::End),
+        None => Ok(Received::Nothing),
+    }
+}
+
+/// Sends all bytes, as one message among those of others.
+pub(super) fn write_all(core: &Core, bytes: &[u8]) -> io::Result<()> {
+    let mut writing = core.attempt(Readiness::WRITE);
+    let mut sent = 0;
+    core.live.check()?;
+    while sent < bytes.len() {
+        let result = match core.live.outbox() {
+            None => {
+                let blocking = writing.blocking();
+                let rest = &bytes[sent..];
+                let count = writing.call(rest.len(), blocking, |fd, blocking| socket::send(fd, rest, blocking))?;
+                count.map(|count| sent + count)
+            }
+            Some(outbox) => {
+                // Asked without regard to what is known to be ready: others write, too.
+                let now = outbox.write(core.fd(), bytes, sent)?;
+                (now > sent).then_some(now)
+            }
+        };
+        match result {
+            Some(now) => sent = now,
+            None => writing.wait()?,
+        }
+    }
+    core.busy.set(false);
+    Ok(())
+}
+
+/// Sends all pieces, as one message.
+pub(super) fn write_all_vectored(core: &Core, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    let total = pieces.iter().map(|piece| piece.len()).sum();
+    let mut writing = core.attempt(Readiness::WRITE);
+    let blocking = writing.blocking();
+    let mut sent = 0;
+    if core.live.outbox().is_none() && total > 0 {
+        let count = writing.call(total, blocking, |fd, blocking| socket::send_vectored(fd, pieces, blocking))?;
+        sent = count.unwrap_or(0);
+    }
+    if sent < total {
+        write_all(core, &pieces.concat_from(sent))?;
+    }
+    core.busy.set(false);
+    Ok(total)
+}
+
+trait ConcatFrom {
+    /// The pieces as one, without the first `skip` bytes.
+    fn concat_from(&self, skip: usize) -> Vec<u8>;
+}
+
+impl ConcatFrom for [IoSlice<'_>] {
+    fn concat_from(&self, skip: usize) -> Vec<u8> {
+        self.iter().flat_map(|piece| piece.iter().copied()).skip(skip).collect()
+    }
+}
+
+/// How long a closing connection is read from after its last byte has been sent, at the most.
+const LINGER: Duration = Duration::from_secs(2);
+/// How long it is waited for a silent peer then.
+const LINGER_SILENCE: Duration = Duration::from_millis(500);
+
+/// Ends the connection so that the peer gets everything that was sent to it.
+///
+/// A socket that is closed with input unread resets the connection, and the reset destroys what the peer has not read
+/// yet. So where there is such input, this half-closes and reads on, for at most 2 seconds and half a second of silence.
+/// (nginx calls this `lingering_close`.)
+pub(super) fn close(core: &Core, input: &Input) {
+    flush_outbox(core);
+    socket::shutdown_write(core.fd());
+    if !core.at_end.get() {
+        linger(core, !input.buffered().is_empty());
+    }
+}
+
+/// Sends what others have written, for as long as a write may take.
+fn flush_outbox(core: &Core) {
+    let Some(outbox) = core.live.outbox() else { return };
+    let mut writing = core.attempt(Readiness::WRITE);
+    writing.limit(core.write_timeout.get().unwrap_or(LINGER));
+    while outbox.has_message() && writing.wait().is_ok() {}
+}
+
+/// Reads and discards input, if there is some, until the peer's end.
+fn linger(core: &Core, mut unread: bool) {
+    let until = Instant::now() + LINGER;
+    let mut scratch = buffer::take();
+    let mut reading = core.attempt(Readiness::READ);
+    reading.limit(LINGER_SILENCE);
+    core.expect_ready(Readiness::READ);
+    while Instant::now() < until {
+        let size = scratch.len();
+        match reading.call(size, Blocking::No, |fd, blocking| socket::recv(fd, &mut scratch, blocking)) {
+            Ok(Some(0)) | Err(_) => break,
+            Ok(Some(_)) => {
+                unread = true;
+                reading.limit(LINGER_SILENCE.min(until.saturating_duration_since(Instant::now())));
+            }
+            Ok(None) if unread && reading.wait().is_ok() => {}
+            Ok(None) => break,
+        }
+    }
+    buffer::give(scratch);
+}

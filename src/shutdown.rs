@@ -1,0 +1,273 @@
+//! [`ShutdownHandle`]: ends, drains, pauses and resumes a server from anywhere.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::park::{deadline, earlier};
+use crate::waker::Waker;
+
+/// Ends a server's [`serve_forever`](crate::Server::serve_forever), from any thread, any handler and any backend.
+///
+/// Get it with [`Server::shutdown_handle`](crate::Server::shutdown_handle). Its methods never block, may be called any
+/// number of times, and wake the server by a descriptor, so that it reacts at once:
+///
+/// * asked before serving, it is remembered: the next `serve_forever` accepts nothing and returns;
+/// * asked while serving, `serve_forever` returns as described below;
+/// * asked after the serving that the handle was made for (or for before), it does nothing, so that a second call that
+///   comes late does not end the next `serve_forever`. To be sure of ending that one, make the handle after the first has
+///   returned; any handle works once it serves.
+///
+/// Both [`shutdown`](ShutdownHandle::shutdown) and [`drain`](ShutdownHandle::drain) stop accepting and let requests finish:
+///
+/// * an *idle* connection is closed at once: its handler waits to read, with nothing buffered, and has been sent nothing
+///   yet or has answered since it last read. The handler reads the end of the stream, as if the peer had closed;
+/// * a *busy* one goes on until it becomes idle or ends;
+/// * what is left at the deadline is cut: every I/O call of its handler returns an error of kind `ConnectionAborted`.
+///
+/// ```
+/// use socketserver::{Request, ThreadingTcpServer};
+///
+/// let mut server = ThreadingTcpServer::bind("127.0.0.1:0", |_: &mut Request| Ok(()))?;
+/// let handle = server.shutdown_handle();
+/// let serving = std::thread::spawn(move || server.serve_forever());
+/// handle.shutdown();
+/// serving.join().unwrap()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ShutdownHandle {
+    control: Arc<Control>,
+    /// The serving that it was made for; see [`State::generation`].
+    generation: u64,
+}
+
+impl ShutdownHandle {
+    pub(crate) fn new(control: Arc<Control>) -> ShutdownHandle {
+        let generation = control.lock().generation;
+        ShutdownHandle { control, generation }
+    }
+
+    /// Ends serving, with the server's own deadline for what is in progress
+    /// ([`Server::shutdown_deadline`](crate::Server::shutdown_deadline), 5 seconds by default).
+    ///
+    /// The socket goes on listening: a client that connects meanwhile waits in the kernel's queue until the server serves
+    /// again or is closed.
+    pub fn shutdown(&self) {
+        let grace = self.control.lock().grace;
+        self.control.ask(self.generation, Stop { cut_at: deadline(Some(grace)), refuse: false });
+    }
+
+    /// Ends serving for good: new connections are refused from now on, and what is in progress is cut after `grace`.
+    /// `Duration::ZERO` cuts at once; `Duration::MAX` never.
+    ///
+    /// If the server serves again, it first opens its address again; a socket that it adopted it cannot.
+    pub fn drain(&self, grace: Duration) {
+        self.control.ask(self.generation, Stop { cut_at: deadline(Some(grace)), refuse: true });
+    }
+
+    /// Stops accepting, until [`resume`](ShutdownHandle::resume). Requests in progress go on; new connections wait in the
+    /// kernel's queue, datagrams in the socket's buffer.
+    pub fn pause(&self) {
+        self.control.set_paused(true);
+    }
+
+    /// Accepts again after a [`pause`](ShutdownHandle::pause), beginning with what has been waiting.
+    pub fn resume(&self) {
+        self.control.set_paused(false);
+    }
+}
+
+/// How a serving is to end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stop {
+    /// When to cut what is still in progress; `None` is never.
+    pub(crate) cut_at: Option<Instant>,
+    /// Whether new connections are to be refused rather than left in the queue.
+    pub(crate) refuse: bool,
+}
+
+/// How far a server's end has come, for its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    Serving = 0,
+    /// Idle requests end, busy ones finish.
+    Draining = 1,
+    /// All requests end.
+    Cut = 2,
+}
+
+/// What a server, its handles and its requests share about its end.
+#[derive(Debug)]
+pub(crate) struct Control {
+    /// A [`Phase`]: what requests look at before they wait.
+    phase: AtomicU8,
+    /// Whether `state.stop` is set: what the serving thread looks at every turn.
+    stopping: AtomicBool,
+    paused: AtomicBool,
+    state: Mutex<State>,
+    /// Ends the serving thread's wait. Made when the server is first activated.
+    waker: OnceLock<Arc<Waker>>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The number of the serving that runs, or of the next one if none does.
+    generation: u64,
+    serving: bool,
+    /// Whether the end of the serving is also the requests' end.
+    ends_requests: bool,
+    /// The time that `shutdown` leaves to what is in progress.
+    grace: Duration,
+    stop: Option<Stop>,
+}
+
+impl Control {
+    pub(crate) fn new() -> Control {
+        let grace = Duration::from_secs(5);
+        let state = State { generation: 0, serving: false, ends_requests: true, grace, stop: None };
+        Control {
+            phase: AtomicU8::new(Phase::Serving as u8),
+            stopping: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            state: Mutex::new(state),
+            waker: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn set_grace(&self, grace: Duration) {
+        self.lock().grace = grace;
+    }
+
+    pub(crate) fn set_waker(&self, waker: Arc<Waker>) {
+        self.waker.get_or_init(|| waker);
+    }
+
+    /// Begins a serving. A stop that was asked for earlier is still there.
+    pub(crate) fn begin(&self, ends_requests: bool) {
+        let mut state = self.lock();
+        state.serving = true;
+        state.ends_requests = ends_requests;
+        let drain = state.stop.is_some() && ends_requests;
+        self.set_phase(if drain { Phase::Draining } else { Phase::Serving });
+    }
+
+    /// Ends a serving: the stop has been obeyed.
+    pub(crate) fn end(&self) {
+        let mut state = self.lock();
+        state.serving = false;
+        state.generation += 1;
+        state.stop = None;
+        self.stopping.store(false, SeqCst);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(SeqCst)
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(SeqCst)
+    }
+
+    pub(crate) fn stop(&self) -> Option<Stop> {
+        self.lock().stop
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(SeqCst) {
+            0 => Phase::Serving,
+            1 => Phase::Draining,
+            _ => Phase::Cut,
+        }
+    }
+
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, SeqCst);
+    }
+
+    /// Stops accepting and ends the requests as `stop` says, whatever serves: the server is being closed.
+    pub(crate) fn close(&self, stop: Stop) {
+        let mut state = self.lock();
+        state.serving = true;
+        state.stop = Some(stop);
+        self.set_phase(Phase::Draining);
+    }
+
+    /// Asks for the end of serving `generation`. Of several stops, the earliest deadline counts.
+    fn ask(&self, generation: u64, stop: Stop) {
+        let mut state = self.lock();
+        if !state.serving && generation < state.generation {
+            return;
+        }
+        let earlier = match state.stop {
+            Some(asked) => Stop { cut_at: earlier(asked.cut_at, stop.cut_at), refuse: asked.refuse || stop.refuse },
+            None => stop,
+        };
+        state.stop = Some(earlier);
+        if state.serving && state.ends_requests && self.phase() == Phase::Serving {
+            self.set_phase(Phase::Draining);
+        }
+        self.stopping.store(true, SeqCst);
+        self.wake();
+    }
+
+    fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, SeqCst);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn control() -> Arc<Control> {
+        Arc::new(Control::new())
+    }
+
+    #[test]
+    fn an_early_stop_is_remembered() {
+        let control = control();
+        ShutdownHandle::new(control.clone()).shutdown();
+        control.begin(true);
+        assert!(control.is_stopping());
+        assert_eq!(control.phase(), Phase::Draining);
+    }
+
+    #[test]
+    fn a_late_stop_spares_the_next_serving() {
+        let control = control();
+        let handle = ShutdownHandle::new(control.clone());
+        control.begin(true);
+        handle.shutdown();
+        control.end();
+        handle.shutdown();
+        control.begin(true);
+        assert!(!control.is_stopping());
+        handle.shutdown();
+        assert!(control.is_stopping());
+    }
+
+    #[test]
+    fn of_two_stops_the_earlier_deadline_counts() {
+        let control = control();
+        let handle = ShutdownHandle::new(control.clone());
+        handle.drain(Duration::MAX);
+        assert!(control.stop().unwrap().cut_at.is_none());
+        handle.drain(Duration::from_secs(1));
+        let first = control.stop().unwrap().cut_at.unwrap();
+        handle.drain(Duration::from_secs(100));
+        assert_eq!(control.stop().unwrap().cut_at.unwrap(), first);
+    }
+}

@@ -1,0 +1,188 @@
+//! Sockets as the system knows them: the calls that several rooms make, with this crate's addresses and error kinds.
+//!
+//! No call here waits but [`recv`] and [`send`] without [`DontWait`](Blocking::No). None raises `SIGPIPE`.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny, SocketAddrUnix, SocketType,
+};
+
+use crate::addr::{Addr, Scheme, UnixName, map_v4, unmap_v4};
+
+/// Whether a call may block its thread.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blocking {
+    Yes,
+    No,
+}
+
+/// Opens a socket for `addr` that is closed in children that execute another program.
+pub(crate) fn open(addr: &Addr) -> io::Result<OwnedFd> {
+    let family = match addr {
+        Addr::Tcp(SocketAddr::V4(_)) | Addr::Udp(SocketAddr::V4(_)) => AddressFamily::INET,
+        Addr::Tcp(SocketAddr::V6(_)) | Addr::Udp(SocketAddr::V6(_)) => AddressFamily::INET6,
+        Addr::Unix(_) | Addr::Unixgram(_) => AddressFamily::UNIX,
+    };
+    let kind = match addr.scheme() {
+        Scheme::Tcp | Scheme::Unix => SocketType::STREAM,
+        Scheme::Udp | Scheme::Unixgram => SocketType::DGRAM,
+    };
+    let socket = rustix::net::socket(family, kind, None)?;
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(socket)
+}
+
+pub(crate) fn bind(socket: BorrowedFd<'_>, addr: &Addr) -> io::Result<()> {
+    Ok(rustix::net::bind(socket, &to_system(addr)?)?)
+}
+
+pub(crate) fn connect(socket: BorrowedFd<'_>, addr: &Addr) -> io::Result<()> {
+    Ok(rustix::net::connect(socket, &to_system(addr)?)?)
+}
+
+pub(crate) fn local_addr(socket: BorrowedFd<'_>, scheme: Scheme) -> io::Result<Addr> {
+    from_system(rustix::net::getsockname(socket)?, scheme)
+}
+
+/// Takes one connection out of the queue of a listening socket that does not block, with the peer's address: asking for
+/// that later fails if the peer has reset meanwhile.
+pub(crate) fn accept(socket: BorrowedFd<'_>, scheme: Scheme) -> io::Result<(OwnedFd, Addr)> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    let (connection, peer) = rustix::net::acceptfrom_with(socket, rustix::net::SocketFlags::CLOEXEC)?;
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    let (connection, peer) = {
+        let (connection, peer) = rustix::net::acceptfrom(socket)?;
+        rustix::io::fcntl_setfd(&connection, rustix::io::FdFlags::CLOEXEC)?;
+        // Here a connection inherits the listening socket's mode.
+        rustix::io::ioctl_fionbio(&connection, false)?;
+        (connection, peer)
+    };
+    let peer = match peer {
+        Some(peer) => from_system(peer, scheme)?,
+        None => unnamed(scheme),
+    };
+    Ok((connection, peer))
+}
+
+/// Receives bytes of a stream; 0 is its end.
+pub(crate) fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8], blocking: Blocking) -> io::Result<usize> {
+    let mut flags = RecvFlags::empty();
+    flags.set(RecvFlags::DONTWAIT, blocking == Blocking::No);
+    let (_, received) = rustix::net::recv(socket, buffer, flags)?;
+    Ok(received)
+}
+
+/// Receives one datagram, cut to the buffer, and whose it is.
+pub(crate) fn recv_from(socket: BorrowedFd<'_>, buffer: &mut [u8], scheme: Scheme) -> io::Result<(usize, Addr)> {
+    let (_, received, peer) = rustix::net::recvfrom(socket, buffer, RecvFlags::DONTWAIT)?;
+    let peer = match peer {
+        Some(peer) => from_system(peer, scheme)?,
+        None => unnamed(scheme),
+    };
+    Ok((received, peer))
+}
+
+/// Sends bytes of a stream, as many as there is room for.
+pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], blocking: Blocking) -> io::Result<usize> {
+    Ok(rustix::net::send(socket, bytes, send_flags(blocking))?)
+}
+
+/// Sends several pieces of a stream in one call. (The standard library's vectored write would raise `SIGPIPE`.)
+pub(crate) fn send_vectored(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>], blocking: Blocking) -> io::Result<usize> {
+    let mut nothing = SendAncillaryBuffer::default();
+    Ok(rustix::net::sendmsg(socket, pieces, &mut nothing, send_flags(blocking))?)
+}
+
+/// Sends one datagram. `mapped` says that the socket is an IPv6 one that serves IPv4 peers, too.
+pub(crate) fn send_to(socket: BorrowedFd<'_>, bytes: &[u8], addr: &Addr, mapped: bool) -> io::Result<usize> {
+    let addr = match addr {
+        Addr::Udp(addr) if mapped => to_system(&Addr::Udp(map_v4(*addr)))?,
+        addr => to_system(addr)?,
+    };
+    Ok(rustix::net::sendto(socket, bytes, send_flags(Blocking::No), &addr)?)
+}
+
+/// Ends the reading direction: a blocked read returns, and so does every later one once the queue is empty.
+pub(crate) fn shutdown_read(socket: BorrowedFd<'_>) {
+    let _ = rustix::net::shutdown(socket, Shutdown::Read);
+}
+
+/// Ends the writing direction: the peer reads to the end.
+pub(crate) fn shutdown_write(socket: BorrowedFd<'_>) {
+    let _ = rustix::net::shutdown(socket, Shutdown::Write);
+}
+
+/// Ends both directions: every blocked call on the socket returns.
+pub(crate) fn shutdown_both(socket: BorrowedFd<'_>) {
+    let _ = rustix::net::shutdown(socket, Shutdown::Both);
+}
+
+fn send_flags(blocking: Blocking) -> SendFlags {
+    let mut flags = SendFlags::NOSIGNAL;
+    flags.set(SendFlags::DONTWAIT, blocking == Blocking::No);
+    flags
+}
+
+fn to_system(addr: &Addr) -> io::Result<SocketAddrAny> {
+    match addr {
+        Addr::Tcp(addr) | Addr::Udp(addr) => Ok((*addr).into()),
+        Addr::Unix(name) | Addr::Unixgram(name) => Ok(to_unix(name)?.into()),
+    }
+}
+
+fn to_unix(name: &UnixName) -> io::Result<SocketAddrUnix> {
+    let explain = |error: rustix::io::Errno, len: usize| match error {
+        rustix::io::Errno::NAMETOOLONG => {
+            let message =
+                format!("the name of a Unix socket is too long: {len} bytes, and the system takes at most 107");
+            io::Error::new(io::ErrorKind::InvalidInput, message)
+        }
+        error => error.into(),
+    };
+    match name {
+        UnixName::Path(path) => {
+            let bytes = path.as_os_str().as_bytes();
+            // The system's 108 bytes hold the final zero, too.
+            if bytes.len() > 107 {
+                return Err(explain(rustix::io::Errno::NAMETOOLONG, bytes.len()));
+            }
+            SocketAddrUnix::new(bytes).map_err(|error| explain(error, bytes.len()))
+        }
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        UnixName::Abstract(name) => SocketAddrUnix::new_abstract_name(name).map_err(|error| explain(error, name.len())),
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        UnixName::Abstract(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "only Linux has abstract names")),
+        UnixName::Unnamed => Err(io::Error::new(io::ErrorKind::InvalidInput, "expected a path or an abstract name")),
+    }
+}
+
+fn from_system(addr: SocketAddrAny, scheme: Scheme) -> io::Result<Addr> {
+    match scheme {
+        Scheme::Tcp => Ok(Addr::Tcp(unmap_v4(SocketAddr::try_from(addr)?))),
+        Scheme::Udp => Ok(Addr::Udp(unmap_v4(SocketAddr::try_from(addr)?))),
+        Scheme::Unix => Ok(Addr::Unix(unix_name(SocketAddrUnix::try_from(addr)?))),
+        Scheme::Unixgram => Ok(Addr::Unixgram(unix_name(SocketAddrUnix::try_from(addr)?))),
+    }
+}
+
+fn unix_name(addr: SocketAddrUnix) -> UnixName {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Some(name) = addr.abstract_name() {
+        return UnixName::Abstract(name.to_vec());
+    }
+    match addr.path_bytes() {
+        Some(path) if !path.is_empty() => UnixName::Path(std::ffi::OsString::from_vec(path.to_vec()).into()),
+        _ => UnixName::Unnamed,
+    }
+}
+
+fn unnamed(scheme: Scheme) -> Addr {
+    match scheme {
+        Scheme::Unixgram => Addr::Unixgram(UnixName::Unnamed),
+        _ => Addr::Unix(UnixName::Unnamed),
+    }
+}

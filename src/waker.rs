@@ -1,0 +1,70 @@
+//! [`Waker`]: ends a wait of another thread, by a descriptor.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use rustix::event::{EventfdFlags, eventfd};
+
+/// Ends a wait of the thread that owns it: `poll`ing its descriptor for reading returns. It may be rung from any thread,
+/// any number of times, and never blocks.
+///
+/// A server gives its own to its [`Backend`](crate::Backend) in [`activate`](crate::Backend::activate).
+#[derive(Debug)]
+pub struct Waker {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fd: OwnedFd,
+    /// The reading and the writing end of a pipe.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fds: (OwnedFd, OwnedFd),
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+impl Waker {
+    pub(crate) fn new() -> io::Result<Waker> {
+        Ok(Waker { fd: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)? })
+    }
+
+    /// Ends the owner's wait, or the next one if it does not wait now.
+    pub fn wake(&self) {
+        // A full counter means that it has been rung and not heard yet.
+        let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
+    }
+
+    /// Makes the descriptor quiet again.
+    pub(crate) fn reset(&self) {
+        let _ = rustix::io::read(&self.fd, &mut [0; 8]);
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+impl Waker {
+    pub(crate) fn new() -> io::Result<Waker> {
+        let fds = rustix::pipe::pipe()?;
+        for fd in [&fds.0, &fds.1] {
+            rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
+            rustix::io::ioctl_fionbio(fd, true)?;
+        }
+        Ok(Waker { fds })
+    }
+
+    /// Ends the owner's wait, or the next one if it does not wait now.
+    pub fn wake(&self) {
+        // A full pipe means that it has been rung and not heard yet.
+        let _ = rustix::io::write(&self.fds.1, &[1]);
+    }
+
+    /// Makes the descriptor quiet again.
+    pub(crate) fn reset(&self) {
+        while matches!(rustix::io::read(&self.fds.0, &mut [0; 64]), Ok(64)) {}
+    }
+}
+
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        return self.fd.as_fd();
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        return self.fds.0.as_fd();
+    }
+}
