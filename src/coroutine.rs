@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use corosensei::{CoroutineResult, Yielder};
 
-use crate::park::Readiness;
+use crate::readiness::Readiness;
 pub(crate) use stack::{Stack, Stacks};
 
 /// Why a coroutine was suspended: what it asks of the loop that runs it.

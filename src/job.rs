@@ -3,9 +3,8 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, ThreadId};
 
 use crate::addr::Addr;
 use crate::handler::RequestHandler;
@@ -17,7 +16,6 @@ use crate::park::Parker;
 use crate::request::Request;
 use crate::shutdown::Control;
 use crate::stats::Counters;
-use crate::waker::Waker;
 
 /// A request that a [`Backend`](crate::Backend) is to run: that is all one can do with it.
 ///
@@ -40,7 +38,7 @@ impl Job {
     /// Serves the request on the calling thread: makes the handler, calls `setup`, `handle` and `finish`, reports a failure,
     /// closes. Neither a panic of the handler nor one of a hook leaves this call.
     pub fn run(self) {
-        let parker = Parker::for_thread(self.service.waker_if_serving_here());
+        let parker = Parker::for_thread(self.service.control.waker_if_serving_here());
         self.run_on(parker);
     }
 
@@ -107,8 +105,6 @@ pub(crate) struct Service {
     pub(crate) limits: Limits,
     pub(crate) live: Arc<LiveSet>,
     pub(crate) control: Arc<Control>,
-    /// The thread that serves at the moment, and what wakes it.
-    pub(crate) serving: Arc<Mutex<Option<(ThreadId, Arc<Waker>)>>>,
     /// Requests are being refused, and that has been logged.
     pub(crate) refusing: Arc<AtomicBool>,
 }
@@ -154,12 +150,6 @@ impl Service {
         if let Err(error) = catch(|| self.hooks.handle_error(failure)) {
             log::error!("the hook handle_error panicked: {error}; it was told: {failure}");
         }
-    }
-
-    /// The server's waker, if this is the serving thread: a request that runs on it must hear of the server's end itself.
-    fn waker_if_serving_here(&self) -> Option<Arc<Waker>> {
-        let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
-        serving.as_ref().filter(|(id, _)| *id == thread::current().id()).map(|(_, waker)| waker.clone())
     }
 }
 

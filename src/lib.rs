@@ -38,7 +38,7 @@
 //! | a pool of workers | [`ForkingStyleTcpServer`] | [`ForkingStyleUdpServer`] | [`ForkingStyleUnixStreamServer`] | [`ForkingStyleUnixDatagramServer`] |
 //! | coroutines on an event loop | [`EventLoopTcpServer`] | [`EventLoopUdpServer`] | [`EventLoopUnixStreamServer`] | [`EventLoopUnixDatagramServer`] |
 //!
-//! Each is a [`Server`] of a [`Listener`](listener::Listener) and a [`Backend`]; [`backend`] says which one when. [`AnyServer`]
+//! Each is a [`Server`] of a [`Listener`] and a [`Backend`]; [`backend`] says which one when. [`AnyServer`]
 //! is chosen at run time, from text.
 //!
 //! # How a request travels
@@ -73,30 +73,31 @@
 #[cfg(not(unix))]
 compile_error!("socketserver needs a Unix system");
 
+// What you write, and what you are given.
 mod handler;
 mod request;
-
 mod addr;
-mod hooks;
-mod limits;
+// The server, and what can be said to it.
 mod server;
+mod hooks;
 mod shutdown;
+mod limits;
 mod stats;
-
-pub mod backend;
+// Where requests come from, and where they run.
 pub mod listener;
-
-mod accept;
-mod busy;
+pub mod backend;
+// One request, from setup to close, and what others may do with it meanwhile.
 mod job;
 mod live;
 mod outbox;
-
-mod buffer;
-mod coroutine;
+// Where a request waits: a thread, or a coroutine.
 mod park;
-mod socket;
+mod coroutine;
+mod readiness;
 mod waker;
+// The system's calls, and the memory that they fill.
+mod socket;
+mod buffer;
 
 pub use addr::{Addr, Scheme, ToAddr, UnixName};
 pub use backend::Backend;

@@ -242,6 +242,15 @@ fn explain(error: io::Error, addr: &Addr) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}"))
 }
 
+/// Closes a listening socket, so that the system refuses connections, and leaves one that is not bound in its place.
+fn refuse(fd: &mut OwnedFd, addr: &Addr) {
+    match socket::open(addr) {
+        Ok(placeholder) => *fd = placeholder,
+        // Without a descriptor to spare, the socket stays, but no longer listens.
+        Err(_) => socket::shutdown_both(fd.as_fd()),
+    }
+}
+
 fn cannot_reopen(addr: &Addr) -> io::Error {
     let message = format!("cannot listen on {addr} again: the socket was adopted, and a drain has ended it");
     io::Error::new(io::ErrorKind::Unsupported, message)

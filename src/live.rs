@@ -2,7 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use slab::Slab;
@@ -13,18 +14,15 @@ use crate::park::Unparker;
 use crate::shutdown::{Control, Phase};
 use crate::socket;
 
-/// The handler waits to read at a message boundary, so that a drain may end the request. Written by the handler's side.
-const IDLE: u8 = 1;
-/// The server has cut the request off, or a `Sender` has closed it. Never taken back.
-const CUT: u8 = 2;
-
 /// A request in progress. The handler's side owns it; the server's [`LiveSet`] and `Sender`s refer to it.
 pub(crate) struct Live {
     pub(crate) socket: Socket,
     pub(crate) peer: Addr,
     pub(crate) control: Arc<Control>,
-    /// `IDLE` and `CUT`.
-    state: AtomicU8,
+    /// The handler's thread blocks in a read at a message boundary, so that a drain may end the request. Written by that thread.
+    idle: AtomicBool,
+    /// The server has cut the request off, or a `Sender` has closed it. Never taken back.
+    cut: AtomicBool,
     unparker: Unparker,
     /// What others have written to the peer; there once somebody could.
     outbox: OnceLock<Outbox>,
@@ -49,7 +47,8 @@ impl AsFd for Socket {
 
 impl Live {
     pub(crate) fn new(socket: Socket, peer: Addr, control: Arc<Control>, unparker: Unparker) -> Live {
-        Live { socket, peer, control, state: AtomicU8::new(0), unparker, outbox: OnceLock::new() }
+        let (idle, cut) = (AtomicBool::new(false), AtomicBool::new(false));
+        Live { socket, peer, control, idle, cut, unparker, outbox: OnceLock::new() }
     }
 
     /// Fails once the request has been cut off.
@@ -61,37 +60,32 @@ impl Live {
     }
 
     pub(crate) fn is_cut(&self) -> bool {
-        self.state.load(SeqCst) & CUT != 0
+        self.cut.load(SeqCst)
     }
 
     pub(crate) fn is_draining(&self) -> bool {
         self.control.phase() != Phase::Serving
     }
 
-    /// Says whether the handler waits at a message boundary. Whoever sets this must look at the drain afterwards, as a
-    /// drain looks at this after it has begun: so one of the two sees the other.
+    /// Says whether the handler's thread is about to block at a message boundary. Whoever says yes must look at the drain
+    /// afterwards, as a drain looks at this after it has begun: so one of the two sees the other.
     pub(crate) fn set_idle(&self, idle: bool) {
-        let state = self.state.load(SeqCst);
-        if idle && state & IDLE == 0 {
-            self.state.fetch_or(IDLE, SeqCst);
-        } else if !idle && state & IDLE != 0 {
-            self.state.fetch_and(!IDLE, SeqCst);
-        }
+        self.idle.store(idle, if idle { SeqCst } else { Relaxed });
     }
 
     /// Cuts the request off: all its I/O fails from now on, and what waits does so at once.
     pub(crate) fn cut(&self) {
-        self.state.fetch_or(CUT, SeqCst);
+        self.cut.store(true, SeqCst);
         if let Socket::Connection(fd) = &self.socket {
             socket::shutdown_both(fd.as_fd());
         }
         self.unparker.unpark();
     }
 
-    /// Ends the request if it is idle: the handler reads the end of the stream. Wakes it in any case, so that it learns of
-    /// the drain.
+    /// Tells the request of the drain, so that it ends if it is idle: the handler then reads the end of the stream. A thread
+    /// that blocks in the read itself does not hear that; its read is ended instead.
     fn drain(&self) {
-        if self.state.load(SeqCst) & IDLE != 0 {
+        if self.idle.load(SeqCst) {
             if let Socket::Connection(fd) = &self.socket {
                 socket::shutdown_read(fd.as_fd());
             }

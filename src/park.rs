@@ -11,33 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::coroutine::{Pause, Suspender};
+use crate::readiness::Readiness;
 use crate::waker::Waker;
-
-/// In which ways a socket is ready, or is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Readiness(u8);
-
-impl Readiness {
-    pub(crate) const NONE: Readiness = Readiness(0);
-    /// A read will not block.
-    pub(crate) const READ: Readiness = Readiness(1);
-    /// A write will not block.
-    pub(crate) const WRITE: Readiness = Readiness(2);
-    /// The peer has closed, or the connection is broken: no further event need come, so reads must be tried to the end.
-    pub(crate) const CLOSED: Readiness = Readiness(4);
-
-    pub(crate) fn with(self, other: Readiness) -> Readiness {
-        Readiness(self.0 | other.0)
-    }
-
-    pub(crate) fn without(self, other: Readiness) -> Readiness {
-        Readiness(self.0 & !other.0)
-    }
-
-    pub(crate) fn has(self, other: Readiness) -> bool {
-        self.0 & other.0 != 0
-    }
-}
 
 /// Where a request waits.
 pub(crate) enum Parker {
@@ -245,7 +220,8 @@ fn readiness(fd: &PollFd<'_>) -> Readiness {
 
 /// The moment `timeout` from now; `None` if that is never, or beyond what the clock can say.
 pub(crate) fn deadline(timeout: Option<Duration>) -> Option<Instant> {
-    Instant::now().checked_add(timeout?)
+    let timeout = timeout?;
+    Instant::now().checked_add(timeout)
 }
 
 /// The earlier of two deadlines, of which none is the latest.

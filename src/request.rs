@@ -321,6 +321,15 @@ enum Reading<'a> {
     Datagram(Unread<'a>),
 }
 
+impl ReadHalf<'_> {
+    /// As [`Request::set_idle`].
+    pub fn set_idle(&mut self) {
+        if let Reading::Stream(core, _) = &self.side {
+            core.busy.set(false);
+        }
+    }
+}
+
 impl Read for ReadHalf<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match &mut self.side {

@@ -1,31 +1,29 @@
 //! [`Server`]: waits for requests, gets them, verifies them, and hands them over.
 
+mod accept;
+mod busy;
+mod serving;
+
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, PoisonError};
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::accept::{Backoff, Verdict};
+use self::accept::Backoff;
+use self::busy::Busy;
 use crate::addr::{Addr, ToAddr};
-use crate::backend::{Backend, Sources};
-use crate::busy::Busy;
+use crate::backend::Backend;
 use crate::handler::HandlerFactory;
-use crate::hooks::{Failure, FailureClass, Hooks, NoHooks, catch};
-use crate::job::{Job, Service};
+use crate::hooks::{Hooks, NoHooks};
+use crate::job::Service;
 use crate::limits::Limits;
-use crate::listener::{Bind, Content, Incoming, Listener};
-use crate::live::{LiveSet, Socket};
+use crate::listener::{Bind, Listener};
+use crate::live::LiveSet;
 use crate::park::deadline;
-use crate::shutdown::{Control, Phase, ShutdownHandle, Stop};
+use crate::shutdown::{Control, ShutdownHandle, Stop};
 use crate::stats::{Counters, Stats};
 use crate::waker::Waker;
-
-/// Requests that are got in one turn, before everything else has its turn.
-const GETS_PER_TURN: usize = 64;
-/// How long a request that has been cut off may take to notice, before the server returns without it.
-const AFTER_CUT: Duration = Duration::from_millis(100);
 
 /// A server: requests from a [`Listener`], run by a [`Backend`].
 ///
@@ -78,7 +76,7 @@ pub struct Server<L, B> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Served {
-    /// Requests accepted.
+    /// Requests accepted in this serving: none by closing.
     pub accepted: u64,
     /// Requests that were still in progress at the deadline, and were cut off.
     pub cut: usize,
@@ -124,7 +122,6 @@ impl<L: Listener, B: Backend> Server<L, B> {
             limits: Limits::new(),
             live: Arc::new(LiveSet::default()),
             control: Arc::new(Control::new()),
-            serving: Arc::default(),
             refusing: Arc::default(),
         };
         Server {
@@ -249,6 +246,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
     /// As [`activate`](Server::activate), and the system's if it cannot wait.
     pub fn serve_forever(&mut self) -> io::Result<Served> {
         self.serving(|server| {
+            let before = server.service.counters.accepted.get();
             log::info!("listening on {}", server.local_addr());
             while !server.service.control.is_stopping() {
                 server.turn()?;
@@ -256,7 +254,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
             log::info!("stopping on {}", server.local_addr());
             let served = server.drain()?;
             log::info!("stopped on {}", server.local_addr());
-            Ok(served)
+            Ok(Served { accepted: server.service.counters.accepted.get() - before, ..served })
         })
     }
 
@@ -317,203 +315,6 @@ impl<L: Listener, B: Backend> Server<L, B> {
         }
         served.unfinished = served.unfinished.max(self.backend.server_close(until));
         Ok(served)
-    }
-
-    /// Runs `serve` as the serving thread.
-    fn serving<T>(&mut self, serve: impl FnOnce(&mut Self) -> io::Result<T>) -> io::Result<T> {
-        self.enter()?;
-        self.service.control.begin(self.backend.block_on_close());
-        let result = serve(self);
-        self.service.control.end();
-        self.leave();
-        result
-    }
-
-    fn enter(&mut self) -> io::Result<()> {
-        self.listener.reopen()?;
-        let waker = match &self.waker {
-            Some(waker) => waker.clone(),
-            None => {
-                let waker = Arc::new(Waker::new()?);
-                self.service.control.set_waker(waker.clone());
-                self.service.limits.set_waker(waker.clone());
-                self.waker.insert(waker).clone()
-            }
-        };
-        // A new poll announces what has been ready before, but the old one's news are lost: look once.
-        self.ready = true;
-        self.backend.activate(&Sources { listener: self.listener.as_fd(), waker: &waker })?;
-        *self.service.serving.lock().unwrap_or_else(PoisonError::into_inner) = Some((thread::current().id(), waker));
-        Ok(())
-    }
-
-    fn leave(&mut self) {
-        self.backend.deactivate();
-        *self.service.serving.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// Waits, gets what there is, and does what is due.
-    fn turn(&mut self) -> io::Result<()> {
-        self.wait_for_request(self.poll_interval)?;
-        // A stop that came while this waited wins: nothing more is accepted.
-        if self.service.control.is_stopping() {
-            return Ok(());
-        }
-        if self.ready && self.may_get() {
-            self.get_requests(GETS_PER_TURN);
-        }
-        self.hook("service_actions", |hooks| hooks.service_actions());
-        self.backend.service_actions();
-        Ok(())
-    }
-
-    /// Waits until there may be a request to get, at the most for `timeout`.
-    fn wait_for_request(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        // Asked for before looking whether there is room: so the end of a request that makes room is not missed.
-        self.service.limits.want_end(true);
-        let may_get = self.may_get();
-        self.service.limits.want_end(!may_get);
-        let now = if may_get && self.ready { Some(Duration::ZERO) } else { None };
-        let due = [timeout, now, self.backoff.remaining(), self.busy.tend()].into_iter().flatten().min();
-        self.wait(may_get, due)
-    }
-
-    fn wait(&mut self, accepting: bool, timeout: Option<Duration>) -> io::Result<()> {
-        let Some(waker) = &self.waker else { return Ok(()) };
-        let sources = Sources { listener: self.listener.as_fd(), waker };
-        self.ready |= self.backend.wait(&sources, accepting, timeout)?;
-        Ok(())
-    }
-
-    /// Whether another request may be got now.
-    fn may_get(&self) -> bool {
-        let room = self.has_room() || (self.busy.reply.is_some() && self.serves_connections());
-        room && !self.service.control.is_paused() && self.backoff.remaining().is_none()
-    }
-
-    fn has_room(&self) -> bool {
-        self.service.limits.has_room() && self.backend.has_room()
-    }
-
-    fn serves_connections(&self) -> bool {
-        matches!(self.local_addr(), Addr::Tcp(_) | Addr::Unix(_))
-    }
-
-    /// Gets up to `max` requests and starts them. Says how many it has got, including those that were turned away.
-    fn get_requests(&mut self, max: usize) -> usize {
-        let mut got = 0;
-        for _ in 0..max {
-            if !self.may_get() || self.service.control.is_stopping() {
-                break;
-            }
-            match self.listener.get_request() {
-                Ok(incoming) => {
-                    got += 1;
-                    self.backoff.reset();
-                    self.start(incoming);
-                }
-                Err(error) => match Verdict::of(&error) {
-                    Verdict::NothingThere => {
-                        self.ready = false;
-                        break;
-                    }
-                    Verdict::LostConnection => {
-                        self.service.counters.accept_errors.add();
-                        log::debug!("a connection was lost before it was accepted: {error}");
-                    }
-                    Verdict::OutOfResources => {
-                        self.service.counters.accept_errors.add();
-                        self.backoff.fail(&error);
-                        break;
-                    }
-                },
-            }
-        }
-        got
-    }
-
-    /// Verifies a request and hands it over.
-    fn start(&mut self, incoming: Incoming) {
-        let counters = &self.service.counters;
-        counters.accepted.add();
-        log::debug!("accepted {}", incoming.peer);
-        if incoming.is_truncated() {
-            counters.truncated.add();
-        }
-        if !self.verify(&incoming) {
-            self.service.counters.rejected.add();
-            if let (Content::Connection, Socket::Connection(fd)) = (&incoming.content, &incoming.socket) {
-                crate::socket::shutdown_write(fd.as_fd());
-            }
-            return;
-        }
-        let permit = if self.has_room() { self.service.limits.admit(incoming.peer.ip()) } else { None };
-        match permit {
-            Some(permit) => self.backend.process_request(Job::new(incoming, self.service.clone(), permit)),
-            None => {
-                self.service.counters.refused.add();
-                if let Socket::Connection(connection) = incoming.socket {
-                    self.busy.turn_away(connection);
-                }
-            }
-        }
-    }
-
-    fn verify(&self, incoming: &Incoming) -> bool {
-        let (error, class) = match catch(|| self.service.hooks.verify_request(incoming)) {
-            Ok(Ok(verified)) => return verified,
-            Ok(Err(error)) => (error, FailureClass::Handler),
-            Err(panic) => (panic, FailureClass::Panic),
-        };
-        self.service.handle_error(&Failure { error: &error, class, peer: &incoming.peer });
-        false
-    }
-
-    /// Ends the requests in progress as the stop says: idle ones at once, the others when they have finished or the deadline has
-    /// passed.
-    fn drain(&mut self) -> io::Result<Served> {
-        let accepted = self.service.counters.accepted.get();
-        let mut served = Served { accepted, ..Served::default() };
-        let Some(stop) = self.service.control.stop() else { return Ok(served) };
-        if stop.refuse {
-            self.listener.refuse();
-        }
-        if !self.backend.block_on_close() {
-            return Ok(served);
-        }
-        self.service.limits.want_end(true);
-        self.service.live.drain();
-        // Asked again each time: another stop may have brought the deadline forward.
-        self.wait_for_end(|control| control.stop().and_then(|stop| stop.cut_at))?;
-        if self.service.limits.live() > 0 {
-            self.service.control.set_phase(Phase::Cut);
-            served.cut = self.service.live.cut();
-            log::warn!("{} requests were still in progress at the deadline, and have been cut off", served.cut);
-            let noticed = deadline(Some(AFTER_CUT));
-            self.wait_for_end(|_| noticed)?;
-        }
-        served.unfinished = self.service.limits.live();
-        self.service.limits.want_end(false);
-        self.backend.service_actions();
-        Ok(served)
-    }
-
-    /// Waits until no request is in progress, or the deadline has passed.
-    fn wait_for_end(&mut self, until: impl Fn(&Control) -> Option<Instant>) -> io::Result<()> {
-        while self.service.limits.live() > 0 {
-            let left = until(&self.service.control).map(|until| until.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                break;
-            }
-            self.wait(false, left)?;
-        }
-        Ok(())
-    }
-
-    fn hook(&self, name: &str, call: impl FnOnce(&dyn Hooks)) {
-        if let Err(error) = catch(|| call(&*self.service.hooks)) {
-            log::error!("the hook {name} panicked: {error}");
-        }
     }
 }
 

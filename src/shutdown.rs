@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::park::{deadline, earlier};
@@ -116,6 +117,8 @@ struct State {
     /// The number of the serving that runs, or of the next one if none does.
     generation: u64,
     serving: bool,
+    /// The thread that serves, if one does.
+    thread: Option<ThreadId>,
     /// Whether the end of the serving is also the requests' end.
     ends_requests: bool,
     /// The time that `shutdown` leaves to what is in progress.
@@ -126,7 +129,7 @@ struct State {
 impl Control {
     pub(crate) fn new() -> Control {
         let grace = Duration::from_secs(5);
-        let state = State { generation: 0, serving: false, ends_requests: true, grace, stop: None };
+        let state = State { generation: 0, serving: false, thread: None, ends_requests: true, grace, stop: None };
         Control {
             phase: AtomicU8::new(Phase::Serving as u8),
             stopping: AtomicBool::new(false),
@@ -144,10 +147,11 @@ impl Control {
         self.waker.get_or_init(|| waker);
     }
 
-    /// Begins a serving. A stop that was asked for earlier is still there.
+    /// Begins a serving, by the calling thread. A stop that was asked for earlier is still there.
     pub(crate) fn begin(&self, ends_requests: bool) {
         let mut state = self.lock();
         state.serving = true;
+        state.thread = Some(thread::current().id());
         state.ends_requests = ends_requests;
         let drain = state.stop.is_some() && ends_requests;
         self.set_phase(if drain { Phase::Draining } else { Phase::Serving });
@@ -157,9 +161,16 @@ impl Control {
     pub(crate) fn end(&self) {
         let mut state = self.lock();
         state.serving = false;
+        state.thread = None;
         state.generation += 1;
         state.stop = None;
         self.stopping.store(false, SeqCst);
+    }
+
+    /// The server's waker, if the calling thread serves: a request that runs on it must hear of the server's end itself.
+    pub(crate) fn waker_if_serving_here(&self) -> Option<Arc<Waker>> {
+        let here = self.lock().thread == Some(thread::current().id());
+        self.waker.get().filter(|_| here).cloned()
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

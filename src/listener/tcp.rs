@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt;
 
-use super::{Bind, Incoming, Listener, accept, adopt, cannot_reopen, explain, wrong_kind};
+use super::{Bind, Incoming, Listener, accept, adopt, cannot_reopen, explain, refuse, wrong_kind};
 use crate::addr::{Addr, Scheme, ToAddr};
 use crate::socket;
 
@@ -173,7 +173,7 @@ impl Listener for Tcp {
     }
 
     fn refuse(&mut self) {
-        socket::shutdown_both(self.fd.as_fd());
+        refuse(&mut self.fd, &self.addr);
         self.refusing = true;
     }
 

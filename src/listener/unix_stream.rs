@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use super::unix_path::{self, Claim};
-use super::{Bind, Incoming, Listener, accept, adopt, cannot_reopen, explain, wrong_kind};
+use super::{Bind, Incoming, Listener, accept, adopt, cannot_reopen, explain, refuse, wrong_kind};
 use crate::addr::{Addr, Scheme, ToAddr};
 use crate::socket;
 
@@ -110,7 +110,7 @@ impl Listener for UnixStream {
     }
 
     fn refuse(&mut self) {
-        socket::shutdown_both(self.fd.as_fd());
+        refuse(&mut self.fd, &self.addr);
         self.claim = None;
         self.refusing = true;
     }

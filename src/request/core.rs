@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::live::{Live, Socket};
-use crate::park::{Parker, Readiness, deadline, earlier};
+use crate::park::{Parker, deadline, earlier};
+use crate::readiness::Readiness;
 use crate::socket::Blocking;
 
 /// I/O calls that succeed without waiting before the others of the thread get their turn. (tokio's number.)
@@ -48,6 +49,13 @@ impl Core {
         self.live.socket.as_fd()
     }
 
+    /// Says whether this thread may block at a message boundary. Whoever can be unparked sees a drain by itself.
+    pub(super) fn say_idle(&self, idle: bool) {
+        if self.parker.may_block() {
+            self.live.set_idle(idle);
+        }
+    }
+
     /// Forgets that the kernel had no more: the next attempt asks.
     pub(super) fn expect_ready(&self, direction: Readiness) {
         self.ready.set(self.ready.get().with(direction));
@@ -84,12 +92,12 @@ impl Core {
     pub(super) fn offload<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         self.live.check()?;
         let (give, result) = crossbeam_channel::bounded(1);
-        let live = self.live.clone();
+        let unparker = self.parker.unparker();
         self.parker.offload(Box::new(move || {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
             // Nobody listens if the request was cut off meanwhile.
             let _ = give.send(outcome);
-            live.unpark();
+            unparker.unpark();
         }))?;
         loop {
             match result.try_recv() {
@@ -114,13 +122,21 @@ impl Core {
         let socket = (interest != Readiness::NONE).then(|| self.fd());
         let cut_at = self.cut_at();
         let seen = self.parker.park(socket, interest, earlier(until, cut_at))?;
-        self.ready.set(self.ready.get().with(seen));
-        self.budget.set(BUDGET);
+        self.learn(seen);
         if cut_at.is_some_and(|cut_at| Instant::now() >= cut_at) {
             // The server's own thread does this, unless it is the one that waits here.
             self.live.cut();
         }
         Ok(())
+    }
+
+    /// Takes in what happened while others ran.
+    fn learn(&self, seen: Readiness) {
+        self.budget.set(BUDGET);
+        self.ready.set(self.ready.get().with(seen));
+        if seen.has(Readiness::CUT) {
+            self.live.cut();
+        }
     }
 
     /// When a drain that runs will cut this request off.
@@ -150,11 +166,7 @@ impl Core {
     fn spend(&self) -> io::Result<()> {
         match self.budget.get().checked_sub(1) {
             Some(left) => self.budget.set(left),
-            None => {
-                self.budget.set(BUDGET);
-                let seen = self.parker.yield_now()?;
-                self.ready.set(self.ready.get().with(seen));
-            }
+            None => self.learn(self.parker.yield_now()?),
         }
         Ok(())
     }

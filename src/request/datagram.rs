@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::core::Core;
 use crate::addr::Addr;
 use crate::live::Socket;
-use crate::park::Readiness;
+use crate::readiness::Readiness;
 use crate::socket;
 
 /// How long a reply may take if the handler sets no write timeout. A Unix client that does not read its datagrams would

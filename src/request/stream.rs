@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::core::Core;
 use crate::buffer::{self, Buffer};
-use crate::park::Readiness;
+use crate::readiness::Readiness;
 use crate::socket::{self, Blocking};
 
 /// The reading direction: a buffer that is there only while it contains something.
@@ -91,7 +91,7 @@ enum Received {
 
 /// Tries to read once. This is where a drain ends an idle connection: before the read that would wait.
 fn receive(core: &Core, reading: &mut super::core::Attempt<'_>, into: &mut [u8]) -> io::Result<Received> {
-    core.live.set_idle(!core.busy.get());
+    core.say_idle(!core.busy.get());
     // Asked for after saying that it is idle: either this sees the drain, or the drain sees that.
     let blocking = reading.blocking();
     let wanted = into.len();
@@ -102,7 +102,7 @@ fn receive(core: &Core, reading: &mut super::core::Attempt<'_>, into: &mut [u8])
             Ok(Received::End)
         }
         Some(count) => {
-            core.live.set_idle(false);
+            core.say_idle(false);
             core.busy.set(true);
             Ok(Received::Bytes(count))
         }

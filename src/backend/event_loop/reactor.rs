@@ -17,10 +17,11 @@ use super::offload::Offload;
 use super::timers::Timers;
 use crate::coroutine::{Coroutine, Pause, Stacks};
 use crate::job::Job;
-use crate::park::{Home, Parker, Readiness, TaskId, TaskParker};
+use crate::park::{Home, Parker, TaskId, TaskParker};
+use crate::readiness::Readiness;
 use crate::waker::Waker;
 
-/// Tokens that no task has: a task's holds its slot in the lower half.
+/// Tokens that no task has: a task's is its slot.
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
 
@@ -116,9 +117,8 @@ impl Reactor {
             Err(error) => return log::debug!("no stack for a coroutine: {error}"),
         };
         if let Some(socket) = job.connection() {
-            let token = Token(id.0 as usize);
             let both = Interest::READABLE | Interest::WRITABLE;
-            if let Err(error) = self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, both) {
+            if let Err(error) = self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), Token(slot), both) {
                 self.stacks.release(stack);
                 return log::debug!("cannot watch a connection: {error}");
             }
@@ -158,7 +158,7 @@ impl Reactor {
             match event.token() {
                 LISTENER => listener = true,
                 WAKER => self.inbox.waker.reset(),
-                token => {
+                Token(slot) => {
                     let mut seen = Readiness::NONE;
                     if event.is_readable() {
                         seen = seen.with(Readiness::READ);
@@ -169,10 +169,12 @@ impl Reactor {
                     if event.is_read_closed() || event.is_write_closed() || event.is_error() {
                         seen = seen.with(Readiness::READ).with(Readiness::WRITE).with(Readiness::CLOSED);
                     }
-                    if let Some(task) = Self::find(&mut self.tasks, TaskId(token.0 as u64)) {
+                    // An event may be late, and concern a task that has had the slot before. That is harmless: whoever is
+                    // resumed tries again.
+                    if let Some(task) = self.tasks.get_mut(slot) {
                         task.seen = task.seen.with(seen);
                         if task.interest.has(seen) {
-                            task.enqueue(&mut self.ready);
+                            task.enqueue(slot, &mut self.ready);
                         }
                     }
                 }
@@ -194,8 +196,9 @@ impl Reactor {
                     self.start(job);
                 }
                 Message::Unpark(id) => {
-                    if let Some(task) = Self::find(&mut self.tasks, id) {
-                        task.enqueue(&mut self.ready);
+                    let slot = id.0 as u32 as usize;
+                    if let Some(task) = self.tasks.get_mut(slot).filter(|task| task.id == id) {
+                        task.enqueue(slot, &mut self.ready);
                     }
                 }
                 Message::Stop => self.stopping = true,
@@ -212,7 +215,7 @@ impl Reactor {
             let task = &mut self.tasks[slot];
             match task.until {
                 Some(until) if until > now => self.timers.set(slot, until),
-                Some(_) => task.enqueue(&mut self.ready),
+                Some(_) => task.enqueue(slot, &mut self.ready),
                 None => {}
             }
         }
@@ -241,7 +244,7 @@ impl Reactor {
             }
             Some(Pause::Yield) => {
                 task.until = None;
-                task.enqueue(&mut self.ready);
+                task.enqueue(slot, &mut self.ready);
             }
             None => {
                 self.timers.cancel(slot);
@@ -253,18 +256,28 @@ impl Reactor {
             }
         }
     }
+}
 
-    /// The task of this name, unless it has ended: an event or a message may come late.
-    fn find(tasks: &mut Slab<Task>, id: TaskId) -> Option<&mut Task> {
-        tasks.get_mut(id.0 as u32 as usize).filter(|task| task.id == id)
+impl Drop for Reactor {
+    /// Ends the requests that are left, when a loop goes without having been drained: each is resumed with a cut, so that its I/O
+    /// fails and its handler returns. One that goes on regardless is unwound when its coroutine is dropped.
+    fn drop(&mut self) {
+        /// A handler may try again some times before it gives up.
+        const RESUMES: usize = 1000;
+        if thread::panicking() {
+            return;
+        }
+        for (_, task) in &mut self.tasks {
+            (0..RESUMES).find(|_| task.coroutine.resume(Readiness::CUT).is_none());
+        }
     }
 }
 
 impl Task {
-    fn enqueue(&mut self, ready: &mut VecDeque<usize>) {
+    fn enqueue(&mut self, slot: usize, ready: &mut VecDeque<usize>) {
         if !self.queued {
             self.queued = true;
-            ready.push_back(self.id.0 as u32 as usize);
+            ready.push_back(slot);
         }
     }
 }

@@ -1,0 +1,220 @@
+//! Serving: the turn, and its end.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::accept::Verdict;
+use super::{Served, Server};
+use crate::addr::Addr;
+use crate::backend::{Backend, Sources};
+use crate::hooks::{Failure, FailureClass, Hooks, catch};
+use crate::job::Job;
+use crate::listener::{Content, Incoming, Listener};
+use crate::live::Socket;
+use crate::park::deadline;
+use crate::shutdown::{Control, Phase};
+use crate::socket;
+use crate::waker::Waker;
+
+/// Requests that are got in one turn, before everything else has its turn.
+const GETS_PER_TURN: usize = 64;
+/// How long a request that has been cut off may take to notice, before the server returns without it.
+const AFTER_CUT: Duration = Duration::from_millis(100);
+
+impl<L: Listener, B: Backend> Server<L, B> {
+    /// Runs `serve` as the serving thread.
+    pub(super) fn serving<T>(&mut self, serve: impl FnOnce(&mut Self) -> io::Result<T>) -> io::Result<T> {
+        self.enter()?;
+        self.service.control.begin(self.backend.block_on_close());
+        let result = serve(self);
+        self.service.control.end();
+        self.leave();
+        result
+    }
+
+    pub(super) fn enter(&mut self) -> io::Result<()> {
+        self.listener.reopen()?;
+        let waker = match &self.waker {
+            Some(waker) => waker.clone(),
+            None => {
+                let waker = Arc::new(Waker::new()?);
+                self.service.control.set_waker(waker.clone());
+                self.service.limits.set_waker(waker.clone());
+                self.waker.insert(waker).clone()
+            }
+        };
+        // A new poll announces what has been ready before, but the old one's news are lost: look once.
+        self.ready = true;
+        self.backend.activate(&Sources { listener: self.listener.as_fd(), waker: &waker })?;
+        Ok(())
+    }
+
+    pub(super) fn leave(&mut self) {
+        self.backend.deactivate();
+    }
+
+    /// Waits, gets what there is, and does what is due.
+    pub(super) fn turn(&mut self) -> io::Result<()> {
+        self.wait_for_request(self.poll_interval)?;
+        // A stop that came while this waited wins: nothing more is accepted.
+        if self.service.control.is_stopping() {
+            return Ok(());
+        }
+        if self.ready && self.may_get() {
+            self.get_requests(GETS_PER_TURN);
+        }
+        self.hook("service_actions", |hooks| hooks.service_actions());
+        self.backend.service_actions();
+        Ok(())
+    }
+
+    /// Waits until there may be a request to get, at the most for `timeout`.
+    pub(super) fn wait_for_request(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        // Asked for before looking whether there is room: so the end of a request that makes room is not missed.
+        self.service.limits.want_end(true);
+        let may_get = self.may_get();
+        self.service.limits.want_end(!may_get);
+        let now = if may_get && self.ready { Some(Duration::ZERO) } else { None };
+        let due = [timeout, now, self.backoff.remaining(), self.busy.tend()].into_iter().flatten().min();
+        self.wait(may_get, due)
+    }
+
+    pub(super) fn wait(&mut self, accepting: bool, timeout: Option<Duration>) -> io::Result<()> {
+        let Some(waker) = &self.waker else { return Ok(()) };
+        let sources = Sources { listener: self.listener.as_fd(), waker };
+        self.ready |= self.backend.wait(&sources, accepting, timeout)?;
+        Ok(())
+    }
+
+    /// Whether another request may be got now.
+    pub(super) fn may_get(&self) -> bool {
+        let room = self.has_room() || (self.busy.reply.is_some() && self.serves_connections());
+        room && !self.service.control.is_paused() && self.backoff.remaining().is_none()
+    }
+
+    fn has_room(&self) -> bool {
+        self.service.limits.has_room() && self.backend.has_room()
+    }
+
+    fn serves_connections(&self) -> bool {
+        matches!(self.local_addr(), Addr::Tcp(_) | Addr::Unix(_))
+    }
+
+    /// Gets up to `max` requests and starts them. Says how many it has got, including those that were turned away.
+    pub(super) fn get_requests(&mut self, max: usize) -> usize {
+        let mut got = 0;
+        for _ in 0..max {
+            if !self.may_get() || self.service.control.is_stopping() {
+                break;
+            }
+            match self.listener.get_request() {
+                Ok(incoming) => {
+                    got += 1;
+                    self.backoff.reset();
+                    self.start(incoming);
+                }
+                Err(error) => match Verdict::of(&error) {
+                    Verdict::NothingThere => {
+                        self.ready = false;
+                        break;
+                    }
+                    Verdict::LostConnection => {
+                        self.service.counters.accept_errors.add();
+                        log::debug!("a connection was lost before it was accepted: {error}");
+                    }
+                    Verdict::OutOfResources => {
+                        self.service.counters.accept_errors.add();
+                        self.backoff.fail(&error);
+                        break;
+                    }
+                },
+            }
+        }
+        got
+    }
+
+    /// Verifies a request and hands it over.
+    fn start(&mut self, incoming: Incoming) {
+        let counters = &self.service.counters;
+        counters.accepted.add();
+        log::debug!("accepted {}", incoming.peer);
+        if incoming.is_truncated() {
+            counters.truncated.add();
+        }
+        if !self.verify(&incoming) {
+            self.service.counters.rejected.add();
+            if let (Content::Connection, Socket::Connection(fd)) = (&incoming.content, &incoming.socket) {
+                socket::shutdown_write(fd.as_fd());
+            }
+            return;
+        }
+        let permit = if self.has_room() { self.service.limits.admit(incoming.peer.ip()) } else { None };
+        match permit {
+            Some(permit) => self.backend.process_request(Job::new(incoming, self.service.clone(), permit)),
+            None => {
+                self.service.counters.refused.add();
+                if let Socket::Connection(connection) = incoming.socket {
+                    self.busy.turn_away(connection);
+                }
+            }
+        }
+    }
+
+    fn verify(&self, incoming: &Incoming) -> bool {
+        let (error, class) = match catch(|| self.service.hooks.verify_request(incoming)) {
+            Ok(Ok(verified)) => return verified,
+            Ok(Err(error)) => (error, FailureClass::Handler),
+            Err(panic) => (panic, FailureClass::Panic),
+        };
+        self.service.handle_error(&Failure { error: &error, class, peer: &incoming.peer });
+        false
+    }
+
+    /// Ends the requests in progress as the stop says: idle ones at once, the others when they have finished or the deadline has
+    /// passed.
+    pub(super) fn drain(&mut self) -> io::Result<Served> {
+        let mut served = Served::default();
+        let Some(stop) = self.service.control.stop() else { return Ok(served) };
+        if stop.refuse {
+            self.listener.refuse();
+        }
+        if !self.backend.block_on_close() {
+            return Ok(served);
+        }
+        self.service.limits.want_end(true);
+        self.service.live.drain();
+        // Asked again each time: another stop may have brought the deadline forward.
+        self.wait_for_end(|control| control.stop().and_then(|stop| stop.cut_at))?;
+        if self.service.limits.live() > 0 {
+            self.service.control.set_phase(Phase::Cut);
+            served.cut = self.service.live.cut();
+            log::warn!("{} requests were still in progress at the deadline, and have been cut off", served.cut);
+            let noticed = deadline(Some(AFTER_CUT));
+            self.wait_for_end(|_| noticed)?;
+        }
+        served.unfinished = self.service.limits.live();
+        self.service.limits.want_end(false);
+        self.backend.service_actions();
+        Ok(served)
+    }
+
+    /// Waits until no request is in progress, or the deadline has passed.
+    fn wait_for_end(&mut self, until: impl Fn(&Control) -> Option<Instant>) -> io::Result<()> {
+        while self.service.limits.live() > 0 {
+            let left = until(&self.service.control).map(|until| until.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                break;
+            }
+            self.wait(false, left)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn hook(&self, name: &str, call: impl FnOnce(&dyn Hooks)) {
+        if let Err(error) = catch(|| call(&*self.service.hooks)) {
+            log::error!("the hook {name} panicked: {error}");
+        }
+    }
+}
