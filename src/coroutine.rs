@@ -16,7 +16,9 @@ use std::time::Instant;
 use corosensei::{CoroutineResult, Yielder};
 
 use crate::readiness::Readiness;
-pub(crate) use stack::{Stack, Stacks};
+use stack::{GuardPage, Stack};
+
+pub(crate) use stack::Stacks;
 
 /// Why a coroutine was suspended: what it asks of the loop that runs it.
 pub(crate) enum Pause {
@@ -30,6 +32,7 @@ pub(crate) enum Pause {
 pub(crate) struct Coroutine {
     /// `None` once its stack has been taken.
     inner: Option<corosensei::Coroutine<Readiness, Pause, (), Stack>>,
+    guard: GuardPage,
 }
 
 impl Coroutine {
@@ -37,15 +40,17 @@ impl Coroutine {
     ///
     /// The body must catch its own panics, and must not let its `Suspender` out.
     pub(crate) fn new(stack: Stack, body: impl FnOnce(Suspender) + 'static) -> Coroutine {
+        let guard = stack.guard();
         let inner = corosensei::Coroutine::with_stack(stack, move |yielder, _first: Readiness| {
             body(Suspender { yielder: NonNull::from(yielder) })
         });
-        Coroutine { inner: Some(inner) }
+        Coroutine { inner: Some(inner), guard }
     }
 
     /// Runs the body up to its next pause; `None` when it has returned. May not be called after that.
     pub(crate) fn resume(&mut self, seen: Readiness) -> Option<Pause> {
-        match self.inner.as_mut()?.resume(seen) {
+        let inner = self.inner.as_mut()?;
+        match self.guard.watching(|| inner.resume(seen)) {
             CoroutineResult::Yield(pause) => Some(pause),
             CoroutineResult::Return(()) => None,
         }

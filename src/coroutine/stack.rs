@@ -7,9 +7,12 @@
 //! what it hands out is a stack.
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use corosensei::stack::valgrind::ValgrindStackRegistration;
@@ -23,6 +26,12 @@ const FIRST_MAPPING: usize = 64;
 const LARGEST_MAPPING: usize = 4096;
 /// The least usable size, in bytes: unwinding a panic and formatting a log line need some pages.
 const LEAST_SIZE: usize = 16 * 1024;
+
+thread_local! {
+    /// The guard page of the stack on which this thread runs a coroutine; `None` while it runs none. Read by the handler of
+    /// `SIGSEGV`.
+    static GUARD: Cell<Option<GuardPage>> = const { Cell::new(None) };
+}
 
 /// The stacks of one loop. The stack that came back last goes out first, while its pages are in the cache.
 pub(crate) struct Stacks {
@@ -40,6 +49,7 @@ pub(crate) struct Stacks {
 impl Stacks {
     /// A pool of stacks of `size` usable bytes, rounded up to whole pages, at least 16 KiB. Maps nothing yet.
     pub(crate) fn new(size: usize) -> Stacks {
+        name_overflows();
         let page = page_size();
         let usable = size.clamp(LEAST_SIZE, isize::MAX as usize / (2 * LARGEST_MAPPING)).next_multiple_of(page);
         Stacks { stride: usable + page, page, guard: Guard::Install, free: Vec::new(), cold: 0, carving: None }
@@ -62,14 +72,15 @@ impl Stacks {
             *carved = index + 1;
         }
         let valgrind = ValgrindStackRegistration::new(bottom as *mut u8, self.stride);
-        Ok(Stack { bottom, top: bottom + self.stride, _valgrind: valgrind, _mapping: mapping })
+        let guard = GuardPage { start: bottom, len: self.page, usable: self.stride - self.page };
+        Ok(Stack { guard, top: bottom + self.stride, _valgrind: valgrind, _mapping: mapping })
     }
 
     /// Puts a stack back, and gives back the memory of the one that has now lain idle for long.
     pub(crate) fn release(&mut self, stack: Stack) {
         self.free.push(stack);
         if self.free.len() - self.cold > WARM {
-            self.free[self.cold].forget_contents(self.page);
+            self.free[self.cold].forget_contents();
             self.cold += 1;
         }
     }
@@ -112,8 +123,7 @@ enum Guard {
 
 /// A stack that nobody else uses. It keeps its mapping alive.
 pub(crate) struct Stack {
-    /// The lowest address: the guard page's.
-    bottom: usize,
+    guard: GuardPage,
     /// The address behind the highest.
     top: usize,
     /// Tells Valgrind, if it is there, that a jump to this memory is a change of stacks.
@@ -121,9 +131,33 @@ pub(crate) struct Stack {
     _mapping: Rc<Mapping>,
 }
 
+/// The lowest page of a stack, which faults when touched.
+#[derive(Clone, Copy)]
+pub(crate) struct GuardPage {
+    /// The lowest address of the stack.
+    start: usize,
+    len: usize,
+    /// Bytes of the stack above it.
+    usable: usize,
+}
+
+impl GuardPage {
+    /// Runs `call`, which runs a coroutine on the stack of this guard: a fault here is its overflow.
+    pub(crate) fn watching<T>(self, call: impl FnOnce() -> T) -> T {
+        GUARD.set(Some(self));
+        let result = call();
+        GUARD.set(None);
+        result
+    }
+}
+
 impl Stack {
-    fn forget_contents(&mut self, page: usize) {
-        let start = self.bottom + page;
+    pub(crate) fn guard(&self) -> GuardPage {
+        self.guard
+    }
+
+    fn forget_contents(&mut self) {
+        let start = self.guard.start + self.guard.len;
         // SAFETY: the range is this stack's, above its guard, and no coroutine runs on it: the pool owns it. The pages
         // read as zero afterwards, and a new coroutine reads nothing that it has not written.
         unsafe { libc::madvise(start as *mut _, self.top - start, libc::MADV_DONTNEED) };
@@ -139,7 +173,7 @@ unsafe impl CorosenseiStack for Stack {
     }
 
     fn limit(&self) -> StackPointer {
-        StackPointer::new(self.bottom).expect("a mapping does not start at address zero")
+        StackPointer::new(self.guard.start).expect("a mapping does not start at address zero")
     }
 }
 
@@ -212,6 +246,77 @@ fn protect_limit() -> usize {
     entries.saturating_sub(RESERVE) / 2
 }
 
+/// Makes an overflow say what it is before the process ends. (The standard library does so for the stacks of its threads.)
+///
+/// Done once in a process, when its first event loop is activated. A fault anywhere else is passed on to whatever handled it
+/// before. The handler runs on the alternative stack that std gives to each of its threads.
+fn name_overflows() {
+    static PREVIOUS: OnceLock<[libc::sigaction; 2]> = OnceLock::new();
+    const SIGNALS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
+
+    extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        // SAFETY: the system passes the description of the fault, in which the address is set for these signals.
+        let address = unsafe { (*info).si_addr() } as usize;
+        if let Some(guard) = GUARD.get().filter(|guard| (guard.start..guard.start + guard.len).contains(&address)) {
+            say_overflow(guard.usable);
+            // SAFETY: it may be called from a signal handler, and does not return.
+            unsafe { libc::abort() }
+        }
+        let previous = PREVIOUS.get().map(|all| all[usize::from(signal == libc::SIGBUS)]);
+        match previous.filter(|previous| ![libc::SIG_DFL, libc::SIG_IGN].contains(&previous.sa_sigaction)) {
+            Some(previous) if previous.sa_flags & libc::SA_SIGINFO != 0 => {
+                // SAFETY: the system would have called this function, of the type that the flag names, in the same way.
+                let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
+                    unsafe { std::mem::transmute(previous.sa_sigaction) };
+                handler(signal, info, context);
+            }
+            Some(previous) => {
+                // SAFETY: as above.
+                let handler: extern "C" fn(libc::c_int) = unsafe { std::mem::transmute(previous.sa_sigaction) };
+                handler(signal);
+            }
+            // SAFETY: with the default action back, the fault that this returns to ends the process.
+            None => unsafe {
+                libc::signal(signal, libc::SIG_DFL);
+            },
+        }
+    }
+
+    PREVIOUS.get_or_init(|| {
+        // SAFETY: an all-zero `sigaction` is a valid one; it is filled in, or filled by the system, before it is used. The
+        // handler only does what a signal handler may: it reads a thread-local without destructor, and writes, and aborts.
+        SIGNALS.map(|signal| unsafe {
+            let mut action: libc::sigaction = MaybeUninit::zeroed().assume_init();
+            let mut previous = action;
+            action.sa_sigaction = on_fault as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+            libc::sigaction(signal, &action, &mut previous);
+            previous
+        })
+    });
+}
+
+/// Writes one line to standard error, without allocating.
+fn say_overflow(size: usize) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    let mut rest = size;
+    while start == digits.len() || rest > 0 {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let pieces: [&[u8]; 3] = [
+        b"socketserver: a handler has overflowed its coroutine's stack of ",
+        &digits[start..],
+        b" bytes; EventLoop::stack_size sets a larger one\n",
+    ];
+    for piece in pieces {
+        // SAFETY: the piece is valid for its length.
+        unsafe { libc::write(libc::STDERR_FILENO, piece.as_ptr().cast(), piece.len()) };
+    }
+}
+
 fn page_size() -> usize {
     // SAFETY: sysconf reads a constant of the system.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -231,13 +336,13 @@ mod tests {
         let mut stacks = Stacks::new(1);
         let first = stacks.acquire().unwrap();
         let second = stacks.acquire().unwrap();
-        assert!(first.top <= second.bottom || second.top <= first.bottom);
-        assert!(first.top - first.bottom >= LEAST_SIZE);
-        let (older, newer) = (first.bottom, second.bottom);
+        assert!(first.top <= second.guard.start || second.top <= first.guard.start);
+        assert!(first.top - first.guard.start >= LEAST_SIZE);
+        let (older, newer) = (first.guard.start, second.guard.start);
         stacks.release(first);
         stacks.release(second);
-        assert_eq!(stacks.acquire().unwrap().bottom, newer);
-        assert_eq!(stacks.acquire().unwrap().bottom, older);
+        assert_eq!(stacks.acquire().unwrap().guard.start, newer);
+        assert_eq!(stacks.acquire().unwrap().guard.start, older);
     }
 
     #[test]
@@ -247,7 +352,7 @@ mod tests {
             stacks.guard = guard;
             let taken: Vec<Stack> = (0..3 * FIRST_MAPPING).map(|_| stacks.acquire().unwrap()).collect();
             for stack in &taken {
-                for address in [stack.bottom + stacks.page, stack.top - 1] {
+                for address in [stack.guard.start + stacks.page, stack.top - 1] {
                     // SAFETY: both addresses are inside the stack, which nobody else uses.
                     unsafe { (address as *mut u8).write(1) };
                 }

@@ -157,7 +157,12 @@ impl Reactor {
         for event in &self.events {
             match event.token() {
                 LISTENER => listener = true,
-                WAKER => self.inbox.waker.reset(),
+                WAKER => {
+                    // In this order, and before the inbox is looked into: whoever finds it rung has its message taken in this
+                    // turn, and whoever finds it cleared rings again.
+                    self.inbox.waker.reset();
+                    self.inbox.rung.store(false, SeqCst);
+                }
                 Token(slot) => {
                     let mut seen = Readiness::NONE;
                     if event.is_readable() {
@@ -187,8 +192,6 @@ impl Reactor {
         if self.messages.is_empty() {
             return;
         }
-        // Cleared first: whoever sends from now on rings again.
-        self.inbox.rung.store(false, SeqCst);
         while let Ok(message) = self.messages.try_recv() {
             match message {
                 Message::Run(job) => {
@@ -296,7 +299,8 @@ pub(super) enum Message {
 pub(super) struct Inbox {
     messages: Sender<Message>,
     waker: Arc<Waker>,
-    /// The waker has been rung, and the loop has not looked into the inbox since.
+    /// The waker has been rung, and the loop has not heard it since. Cleared only where it is heard: a ring may come after its
+    /// message has been taken.
     rung: AtomicBool,
     /// Requests that the loop runs, or is going to run.
     load: AtomicUsize,
