@@ -13,7 +13,7 @@ use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use socketserver::{Addr, Request, RequestHandler};
+use socketserver::{Request, RequestHandler};
 
 #[derive(Default)]
 struct Echo;
@@ -42,18 +42,5 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    Arguments::parse().options.serve(Echo::default, hint)
-}
-
-fn hint(addr: &Addr) -> String {
-    match addr {
-        Addr::Tcp(addr) => format!("nc {} {}", addr.ip(), addr.port()),
-        Addr::Udp(addr) => format!("nc -u {} {}", addr.ip(), addr.port()),
-        Addr::Unix(_) => format!("nc -U {}", path(addr)),
-        Addr::Unixgram(_) => format!("socat - UNIX-SENDTO:{},bind=/tmp/echo-client.sock", path(addr)),
-    }
-}
-
-fn path(addr: &Addr) -> String {
-    addr.as_path().map_or_else(|| addr.to_string(), |path| path.display().to_string())
+    Arguments::parse().options.serve(Echo::default, options::netcat)
 }

@@ -83,6 +83,7 @@ mod hooks;
 mod shutdown;
 mod limits;
 mod stats;
+mod monitor;
 // Where requests come from, and where they run.
 pub mod listener;
 pub mod backend;
@@ -106,6 +107,8 @@ pub use hooks::{Failure, FailureClass, Hooks};
 pub use job::Job;
 pub use limits::Limits;
 pub use listener::Incoming;
+pub use live::{Activity, LiveRequest};
+pub use monitor::Monitor;
 pub use request::{ReadHalf, Request, Sender, WriteHalf};
 pub use server::{Served, Server};
 pub use shutdown::ShutdownHandle;

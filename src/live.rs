@@ -1,10 +1,12 @@
 //! [`Live`]: a request in progress, as the rest of the program may touch it: end it, wake it, write to its peer.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
@@ -24,6 +26,11 @@ pub(crate) struct Live {
     /// The server has cut the request off, or a `Sender` has closed it. Never taken back.
     cut: AtomicBool,
     unparker: Unparker,
+    began: Instant,
+    /// What the handler does: an [`Activity`]. Written, like the next two, by the handler's side.
+    activity: AtomicU8,
+    bytes_read: AtomicU64,
+    bytes_written: AtomicU64,
     /// What others have written to the peer; there once somebody could.
     outbox: OnceLock<Outbox>,
 }
@@ -48,7 +55,19 @@ impl AsFd for Socket {
 impl Live {
     pub(crate) fn new(socket: Socket, peer: Addr, control: Arc<Control>, unparker: Unparker) -> Live {
         let (idle, cut) = (AtomicBool::new(false), AtomicBool::new(false));
-        Live { socket, peer, control, idle, cut, unparker, outbox: OnceLock::new() }
+        Live {
+            socket,
+            peer,
+            control,
+            idle,
+            cut,
+            unparker,
+            began: Instant::now(),
+            activity: AtomicU8::new(Activity::Running as u8),
+            bytes_read: AtomicU64::new(0),
+            bytes_written: AtomicU64::new(0),
+            outbox: OnceLock::new(),
+        }
     }
 
     /// Fails once the request has been cut off.
@@ -93,6 +112,32 @@ impl Live {
         self.unparker.unpark();
     }
 
+    /// Says what the handler does from now on.
+    pub(crate) fn set_activity(&self, activity: Activity) {
+        self.activity.store(activity as u8, Relaxed);
+    }
+
+    /// Counts bytes that the handler has read. Only its side counts, so that no exchange between threads is needed.
+    pub(crate) fn count_read(&self, bytes: usize) {
+        self.bytes_read.store(self.bytes_read.load(Relaxed) + bytes as u64, Relaxed);
+    }
+
+    /// Counts bytes that the handler has written.
+    pub(crate) fn count_written(&self, bytes: usize) {
+        self.bytes_written.store(self.bytes_written.load(Relaxed) + bytes as u64, Relaxed);
+    }
+
+    fn describe(&self) -> LiveRequest {
+        let activity = self.activity.load(Relaxed);
+        LiveRequest {
+            peer: self.peer.clone(),
+            age: self.began.elapsed(),
+            activity: Activity::ALL.into_iter().find(|known| *known as u8 == activity).unwrap_or(Activity::Running),
+            bytes_read: self.bytes_read.load(Relaxed),
+            bytes_written: self.bytes_written.load(Relaxed),
+        }
+    }
+
     pub(crate) fn unpark(&self) {
         self.unparker.unpark();
     }
@@ -105,6 +150,62 @@ impl Live {
     /// Lets others write; the handler's side must watch for it (`Parker::watch_unpark`).
     pub(crate) fn open_outbox(&self) {
         self.outbox.get_or_init(Outbox::default);
+    }
+}
+
+/// A request in progress, as [`Monitor::dump`](crate::Monitor::dump) saw it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LiveRequest {
+    /// Whose request it is.
+    pub peer: Addr,
+    /// For how long it has been running.
+    pub age: Duration,
+    /// What its handler did at that moment.
+    pub activity: Activity,
+    /// Bytes of a connection that were read so far.
+    pub bytes_read: u64,
+    /// Bytes that the handler has sent so far.
+    pub bytes_written: u64,
+}
+
+impl fmt::Display for LiveRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LiveRequest { peer, age, activity, bytes_read, bytes_written } = self;
+        write!(f, "{peer}: {activity}, for {age:.1?}, {bytes_read} bytes in, {bytes_written} bytes out")
+    }
+}
+
+/// What the handler of a [`LiveRequest`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Activity {
+    /// It computes, or blocks in something that is not of this crate.
+    Running,
+    /// It waits to read.
+    Reading,
+    /// It waits to write.
+    Writing,
+    /// It waits in [`Request::sleep`](crate::Request::sleep).
+    Sleeping,
+    /// It waits for [`Request::offload`](crate::Request::offload).
+    Offloading,
+}
+
+impl Activity {
+    const ALL: [Activity; 5] =
+        [Activity::Running, Activity::Reading, Activity::Writing, Activity::Sleeping, Activity::Offloading];
+}
+
+impl fmt::Display for Activity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Activity::Running => "running",
+            Activity::Reading => "waiting to read",
+            Activity::Writing => "waiting to write",
+            Activity::Sleeping => "sleeping",
+            Activity::Offloading => "waiting for offloaded work",
+        })
     }
 }
 
@@ -138,6 +239,11 @@ impl LiveSet {
         let requests = self.lock();
         requests.iter().for_each(|(_, live)| live.cut());
         requests.len()
+    }
+
+    /// Describes all requests.
+    pub(crate) fn describe(&self) -> Vec<LiveRequest> {
+        self.lock().iter().map(|(_, live)| live.describe()).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Slab<Arc<Live>>> {

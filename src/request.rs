@@ -148,6 +148,13 @@ impl Request {
         self.core.read_timeout.set(timeout);
     }
 
+    /// Limits the time that a read may wait for the first byte of the next message, in place of the read timeout: how long a
+    /// connection may be idle. Which read that is, [`set_idle`](Request::set_idle) says. `None`, the default: the read timeout
+    /// is the same everywhere.
+    pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
+        self.core.idle_timeout.set(timeout);
+    }
+
     /// Limits the time that one write may take until the system has all of its bytes, however many pieces it takes them in;
     /// `None`, the default, is no limit. For a datagram, the default and `None` are 1 second.
     pub fn set_write_timeout(&mut self, timeout: Option<Duration>) {

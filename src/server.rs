@@ -20,6 +20,7 @@ use crate::job::Service;
 use crate::limits::Limits;
 use crate::listener::{Bind, Listener};
 use crate::live::LiveSet;
+use crate::monitor::Monitor;
 use crate::park::deadline;
 use crate::shutdown::{Control, ShutdownHandle, Stop};
 use crate::stats::{Counters, Stats};
@@ -203,13 +204,13 @@ impl<L: Listener, B: Backend> Server<L, B> {
 
     /// The counters, as they are now.
     pub fn stats(&self) -> Stats {
-        self.service.counters.snapshot(self.service.limits.live())
+        self.monitor().stats()
     }
 
-    /// A function that takes the counters' snapshot from any thread, while this one serves.
-    pub fn stats_reader(&self) -> impl Fn() -> Stats + Clone + Send + Sync + use<L, B> {
-        let (counters, limits) = (self.service.counters.clone(), self.service.limits.clone());
-        move || counters.snapshot(limits.live())
+    /// A handle that looks at the counters and at the requests in progress from anywhere.
+    pub fn monitor(&self) -> Monitor {
+        let Service { counters, limits, live, .. } = &*self.service;
+        Monitor { counters: counters.clone(), limits: limits.clone(), live: live.clone() }
     }
 
     /// The listener.

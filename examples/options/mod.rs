@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use socketserver::backend::{Backend, BackendName, EventLoop, ForkingStyle};
 use socketserver::listener::{Listener, Tcp, Udp, UnixDatagram, UnixStream};
-use socketserver::{Addr, AnyServer, HandlerFactory};
+use socketserver::{Addr, AnyServer, HandlerFactory, UnixName};
 
 /// The options of every serving example.
 #[derive(Debug, Parser)]
@@ -87,6 +87,21 @@ impl Options {
             (BackendName::EventLoop, Some(loops)) => Box::new(EventLoop::new(loops.into())),
             (server, _) => server.backend(),
         }
+    }
+}
+
+/// The command that talks to a server at `addr`.
+pub fn netcat(addr: &Addr) -> String {
+    let path = || addr.as_path().map_or_else(|| addr.to_string(), |path| path.display().to_string());
+    match addr {
+        Addr::Tcp(addr) => format!("nc {} {}", addr.ip(), addr.port()),
+        Addr::Udp(addr) => format!("nc -u {} {}", addr.ip(), addr.port()),
+        Addr::Unix(UnixName::Abstract(name)) => format!("socat - ABSTRACT:{}", String::from_utf8_lossy(name)),
+        Addr::Unix(_) => format!("nc -U {}", path()),
+        Addr::Unixgram(UnixName::Abstract(name)) => {
+            format!("socat - ABSTRACT-SENDTO:{},bind=echo-client", String::from_utf8_lossy(name))
+        }
+        Addr::Unixgram(_) => format!("socat - UNIX-SENDTO:{},bind=/tmp/client.sock", path()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::live::{Live, Socket};
+use crate::live::{Activity, Live, Socket};
 use crate::park::{Parker, deadline, earlier};
 use crate::readiness::Readiness;
 use crate::socket::Blocking;
@@ -19,6 +19,8 @@ pub(super) struct Core {
     parker: Parker,
     pub(super) read_timeout: Cell<Option<Duration>>,
     pub(super) write_timeout: Cell<Option<Duration>>,
+    /// The timeout of a read that begins between two messages, if that is another one.
+    pub(super) idle_timeout: Cell<Option<Duration>>,
     /// The deadline of the whole request.
     pub(super) deadline: Cell<Option<Instant>>,
     /// How the socket may be ready: a direction is taken out when the kernel had no more, and back in by a park.
@@ -37,6 +39,7 @@ impl Core {
             parker,
             read_timeout: Cell::new(None),
             write_timeout: Cell::new(None),
+            idle_timeout: Cell::new(None),
             deadline: Cell::new(None),
             ready: Cell::new(Readiness::READ.with(Readiness::WRITE)),
             budget: Cell::new(BUDGET),
@@ -63,8 +66,12 @@ impl Core {
 
     /// Begins a read or a write, which may take several attempts.
     pub(super) fn attempt(&self, direction: Readiness) -> Attempt<'_> {
-        let timeout = if direction == Readiness::READ { &self.read_timeout } else { &self.write_timeout };
-        Attempt { core: self, direction, timeout: timeout.get(), until: None }
+        let timeout = match direction {
+            Readiness::READ if !self.busy.get() => self.idle_timeout.get().or(self.read_timeout.get()),
+            Readiness::READ => self.read_timeout.get(),
+            _ => self.write_timeout.get(),
+        };
+        Attempt { core: self, direction, timeout, until: None }
     }
 
     /// Lets others write to the peer while the handler waits.
@@ -85,7 +92,7 @@ impl Core {
                 return Ok(());
             }
             self.check_deadline(now)?;
-            self.park(Readiness::NONE, earlier(wake_at, self.deadline.get()))?;
+            self.park(Activity::Sleeping, Readiness::NONE, earlier(wake_at, self.deadline.get()))?;
         }
     }
 
@@ -110,19 +117,21 @@ impl Core {
             }
             self.live.check()?;
             self.check_deadline(Instant::now())?;
-            self.park(Readiness::NONE, self.deadline.get())?;
+            self.park(Activity::Offloading, Readiness::NONE, self.deadline.get())?;
         }
     }
 
     /// The one place where a request waits. Returns early for any reason; the caller tries again. While it waits, what
     /// others have written goes out.
-    fn park(&self, interest: Readiness, until: Option<Instant>) -> io::Result<()> {
+    fn park(&self, activity: Activity, interest: Readiness, until: Option<Instant>) -> io::Result<()> {
         let pending = self.flush_outbox()?;
         let interest = if pending { interest.with(Readiness::WRITE) } else { interest };
         let socket = (interest != Readiness::NONE).then(|| self.fd());
         let cut_at = self.cut_at();
-        let seen = self.parker.park(socket, interest, earlier(until, cut_at))?;
-        self.learn(seen);
+        self.live.set_activity(activity);
+        let seen = self.parker.park(socket, interest, earlier(until, cut_at));
+        self.live.set_activity(Activity::Running);
+        self.learn(seen?);
         if cut_at.is_some_and(|cut_at| Instant::now() >= cut_at) {
             // The server's own thread does this, unless it is the one that waits here.
             self.live.cut();
@@ -209,7 +218,14 @@ impl Attempt<'_> {
             return Ok(None);
         }
         loop {
-            match operation(core.fd(), blocking) {
+            if blocking == Blocking::Yes {
+                core.live.set_activity(self.activity());
+            }
+            let result = operation(core.fd(), blocking);
+            if blocking == Blocking::Yes {
+                core.live.set_activity(Activity::Running);
+            }
+            match result {
                 Ok(done) => {
                     // After the peer's end no event announces what is still to read, so that must be tried to the end.
                     if done < wanted && !core.ready.get().has(Readiness::CLOSED) {
@@ -238,8 +254,12 @@ impl Attempt<'_> {
     /// `TimedOut` when the time is over; `ConnectionAborted` when the request was cut off.
     pub(super) fn wait(&mut self) -> io::Result<()> {
         let until = self.check()?;
-        self.core.park(self.direction, until)?;
+        self.core.park(self.activity(), self.direction, until)?;
         self.core.live.check()
+    }
+
+    fn activity(&self) -> Activity {
+        if self.direction == Readiness::READ { Activity::Reading } else { Activity::Writing }
     }
 
     /// Fails if the attempt is to be given up, and says when it will be.

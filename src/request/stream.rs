@@ -104,6 +104,7 @@ fn receive(core: &Core, reading: &mut super::core::Attempt<'_>, into: &mut [u8])
         Some(count) => {
             core.say_idle(false);
             core.busy.set(true);
+            core.live.count_read(count);
             Ok(Received::Bytes(count))
         }
         None if core.live.is_draining() && !core.busy.get() => Ok(Received::End),
@@ -135,9 +136,13 @@ pub(super) fn write_all(core: &Core, bytes: &[u8]) -> io::Result<()> {
             None => writing.wait()?,
         }
     }
+    core.live.count_written(bytes.len());
     core.busy.set(false);
     Ok(())
 }
+
+/// Pieces that one system call takes (`UIO_MAXIOV`).
+const MOST_PIECES: usize = 1024;
 
 /// Sends all pieces, as one message.
 pub(super) fn write_all_vectored(core: &Core, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -146,9 +151,11 @@ pub(super) fn write_all_vectored(core: &Core, pieces: &[IoSlice<'_>]) -> io::Res
     let blocking = writing.blocking();
     let mut sent = 0;
     if core.live.outbox().is_none() && total > 0 {
-        let count = writing.call(total, blocking, |fd, blocking| socket::send_vectored(fd, pieces, blocking))?;
+        let first = &pieces[..pieces.len().min(MOST_PIECES)];
+        let count = writing.call(total, blocking, |fd, blocking| socket::send_vectored(fd, first, blocking))?;
         sent = count.unwrap_or(0);
     }
+    core.live.count_written(sent);
     if sent < total {
         write_all(core, &pieces.concat_from(sent))?;
     }
