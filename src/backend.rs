@@ -108,8 +108,8 @@ pub trait Backend: Send {
         true
     }
 
-    /// Ends what the backend has started, waiting until then at the most, and says how many threads are still busy. All
-    /// requests have ended or been cut off before.
+    /// Ends what the backend has started, waiting until then at the most, and says how many threads have not ended by then. All
+    /// requests have ended or been cut off before; jobs that are still queued are to be dropped, which refuses them.
     fn server_close(&mut self, until: Option<Instant>) -> usize {
         let _ = until;
         0

@@ -16,9 +16,9 @@ use std::time::Instant;
 use corosensei::{CoroutineResult, Yielder};
 
 use crate::readiness::Readiness;
-use stack::{GuardPage, Stack};
+use stack::GuardPage;
 
-pub(crate) use stack::Stacks;
+pub(crate) use stack::{Stack, Stacks};
 
 /// Why a coroutine was suspended: what it asks of the loop that runs it.
 pub(crate) enum Pause {
@@ -91,8 +91,9 @@ impl Suspender {
             return Err(io::Error::other("I/O would wait, but its coroutine is panicking"));
         }
         // SAFETY: the yielder lives as long as the body of the coroutine runs, and a `Suspender` is made for that body
-        // alone, which hands it on only to the `Request` that it owns; handlers get no more than a borrow of that. So
-        // this code runs inside the body, on the coroutine's own stack, which is what `Yielder::suspend` asks for.
+        // alone, which keeps it in the context of what it runs (`park::Context`). That is the current one of this thread only
+        // while the body runs, and handlers cannot name it. So this code runs inside the body, on the coroutine's own stack,
+        // which is what `Yielder::suspend` asks for.
         Ok(unsafe { self.yielder.as_ref() }.suspend(pause))
     }
 }

@@ -50,7 +50,8 @@ pub trait Hooks: Send + Sync {
     fn handle_timeout(&self) {}
 
     /// Called on the serving thread, once in every turn of [`serve_forever`](crate::Server::serve_forever): after each wait
-    /// for requests, and at least once in every [`poll_interval`](crate::Server::poll_interval).
+    /// for requests, and at least once in every [`poll_interval`](crate::Server::poll_interval). Not at the end: what is to be done
+    /// last follows the call of `serve_forever`.
     fn service_actions(&self) {}
 }
 

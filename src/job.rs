@@ -12,7 +12,7 @@ use crate::hooks::{Failure, FailureClass, Hooks, catch};
 use crate::limits::{Limits, Permit};
 use crate::listener::{Content, Incoming};
 use crate::live::{Live, LiveSet};
-use crate::park::Parker;
+use crate::park::{Context, Parker};
 use crate::request::Request;
 use crate::shutdown::Control;
 use crate::stats::Counters;
@@ -49,17 +49,21 @@ impl Job {
         service.refusing.store(false, Relaxed);
         let timeout = incoming.timeout;
         let unparker = parker.unparker();
+        let context = Context::new(parker);
         let live = Arc::new(Live::new(incoming.socket, incoming.peer, service.control.clone(), unparker));
+        context.begin(&live);
         let key = service.live.insert(live.clone());
         let mut request = match incoming.content {
-            Content::Connection => Request::connection(live.clone(), parker),
-            Content::Packet { bytes, truncated } => Request::datagram(live.clone(), parker, bytes, truncated),
+            Content::Connection => Request::connection(live.clone(), context.clone()),
+            Content::Packet { bytes, truncated } => Request::datagram(live.clone(), context.clone(), bytes, truncated),
         };
         request.set_read_timeout(timeout);
         request.set_write_timeout(timeout);
-        let outcome = service.serve(&mut request);
-        service.report(&live, outcome);
-        request.close();
+        context.enter(|| {
+            let outcome = service.serve(&mut request);
+            service.report(&live, outcome);
+            request.close();
+        });
         service.live.remove(key);
         log::debug!("closed {}", live.peer);
     }

@@ -50,6 +50,8 @@
 //!    [`finish`](RequestHandler::finish) with the [`Request`]; a failure goes to [`Hooks::handle_error`].
 //! 5. The connection is closed so that the peer gets everything; a datagram's reply is sent.
 //!
+//! A connection is a stream of bytes: [`frame`] has the messages on it.
+//!
 //! # Logging
 //!
 //! Through the [`log`] crate, and never what peers send:
@@ -87,6 +89,12 @@ mod monitor;
 // Where requests come from, and where they run.
 pub mod listener;
 pub mod backend;
+// Messages on a stream.
+pub mod frame;
+// What handlers use beside their request.
+pub mod net;
+pub mod sync;
+mod sibling;
 // One request, from setup to close, and what others may do with it meanwhile.
 mod job;
 mod live;
@@ -102,7 +110,7 @@ mod buffer;
 
 pub use addr::{Addr, Scheme, ToAddr, UnixName};
 pub use backend::Backend;
-pub use handler::{HandlerFactory, RequestHandler};
+pub use handler::{HandlerFactory, Handles, Makes, RequestHandler};
 pub use hooks::{Failure, FailureClass, Hooks};
 pub use job::Job;
 pub use limits::Limits;
@@ -112,6 +120,7 @@ pub use monitor::Monitor;
 pub use request::{ReadHalf, Request, Sender, WriteHalf};
 pub use server::{Served, Server};
 pub use shutdown::ShutdownHandle;
+pub use sibling::{JoinHandle, spawn};
 pub use stats::Stats;
 pub use waker::Waker;
 

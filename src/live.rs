@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -31,6 +31,8 @@ pub(crate) struct Live {
     activity: AtomicU8,
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
+    /// What runs beside the handler, and is cut off with it.
+    siblings: Mutex<Vec<Unparker>>,
     /// What others have written to the peer; there once somebody could.
     outbox: OnceLock<Outbox>,
 }
@@ -66,6 +68,7 @@ impl Live {
             activity: AtomicU8::new(Activity::Running as u8),
             bytes_read: AtomicU64::new(0),
             bytes_written: AtomicU64::new(0),
+            siblings: Mutex::default(),
             outbox: OnceLock::new(),
         }
     }
@@ -92,13 +95,34 @@ impl Live {
         self.idle.store(idle, if idle { SeqCst } else { Relaxed });
     }
 
-    /// Cuts the request off: all its I/O fails from now on, and what waits does so at once.
-    pub(crate) fn cut(&self) {
-        self.cut.store(true, SeqCst);
+    /// Cuts the request off because the server's end leaves it no more time, and counts that.
+    pub(crate) fn cut_at_end(&self) {
+        if self.cut() {
+            self.control.count_cut();
+        }
+    }
+
+    /// Cuts the request off: all its I/O fails from now on, and what waits does so at once. `true` the first time.
+    pub(crate) fn cut(&self) -> bool {
+        let first = !self.cut.swap(true, SeqCst);
         if let Socket::Connection(fd) = &self.socket {
             socket::shutdown_both(fd.as_fd());
         }
         self.unparker.unpark();
+        self.lock_siblings().iter().for_each(Unparker::unpark);
+        first
+    }
+
+    pub(crate) fn add_sibling(&self, sibling: Unparker) {
+        self.lock_siblings().push(sibling);
+    }
+
+    pub(crate) fn remove_sibling(&self, sibling: &Unparker) {
+        self.lock_siblings().retain(|other| other != sibling);
+    }
+
+    fn lock_siblings(&self) -> MutexGuard<'_, Vec<Unparker>> {
+        self.siblings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the request of the drain, so that it ends if it is idle: the handler then reads the end of the stream. A thread
@@ -145,6 +169,22 @@ impl Live {
     /// What others have written, if anybody could.
     pub(crate) fn outbox(&self) -> Option<&Outbox> {
         self.outbox.get()
+    }
+
+    /// When a drain that runs will cut this request off.
+    pub(crate) fn cut_at(&self) -> Option<Instant> {
+        if self.is_draining() { self.control.stop()?.cut_at } else { None }
+    }
+
+    /// Sends what others have written, without waiting; whether some is left.
+    pub(crate) fn flush_outbox(&self) -> io::Result<bool> {
+        match self.outbox() {
+            Some(outbox) if outbox.is_pending() => {
+                outbox.flush(self.socket.as_fd())?;
+                Ok(outbox.is_pending())
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Lets others write; the handler's side must watch for it (`Parker::watch_unpark`).
@@ -209,6 +249,15 @@ impl fmt::Display for Activity {
     }
 }
 
+impl Drop for Live {
+    /// Nobody will send any more: who waits for that learns it.
+    fn drop(&mut self) {
+        if let Some(outbox) = self.outbox.get() {
+            outbox.wake_writers();
+        }
+    }
+}
+
 /// All requests in progress of one server.
 #[derive(Default)]
 pub(crate) struct LiveSet {
@@ -220,7 +269,7 @@ impl LiveSet {
     pub(crate) fn insert(&self, live: Arc<Live>) -> usize {
         let key = self.lock().insert(live.clone());
         if live.control.phase() == Phase::Cut {
-            live.cut();
+            live.cut_at_end();
         }
         key
     }
@@ -234,11 +283,9 @@ impl LiveSet {
         self.lock().iter().for_each(|(_, live)| live.drain());
     }
 
-    /// Cuts all requests off and says how many.
-    pub(crate) fn cut(&self) -> usize {
-        let requests = self.lock();
-        requests.iter().for_each(|(_, live)| live.cut());
-        requests.len()
+    /// Cuts all requests off.
+    pub(crate) fn cut(&self) {
+        self.lock().iter().for_each(|(_, live)| live.cut_at_end());
     }
 
     /// Describes all requests.
@@ -246,7 +293,7 @@ impl LiveSet {
         self.lock().iter().map(|(_, live)| live.describe()).collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Slab<Arc<Live>>> {
+    fn lock(&self) -> MutexGuard<'_, Slab<Arc<Live>>> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::park::Unparker;
 use crate::socket::{self, Blocking};
 
 /// The queue of one connection. Whoever writes sends at once what the kernel takes; what it does not take of a message of
@@ -22,6 +23,8 @@ struct Queue {
     bytes: VecDeque<u8>,
     /// The handler has sent a part of a message: nothing may come between.
     mid_message: bool,
+    /// Who waits until there is room. Each is unparked once, when there may be.
+    writers: Vec<Unparker>,
 }
 
 impl Outbox {
@@ -48,6 +51,18 @@ impl Outbox {
         queue.bytes.extend(&message[sent..]);
         self.pending.store(!queue.bytes.is_empty(), SeqCst);
         Ok(sent < message.len())
+    }
+
+    /// Unparks `writer` when there may be room.
+    pub(crate) fn wait_for_room(&self, writer: Unparker) {
+        let mut queue = self.lock();
+        queue.writers.retain(|other| *other != writer);
+        queue.writers.push(writer);
+    }
+
+    /// Unparks whoever waits for room.
+    pub(crate) fn wake_writers(&self) {
+        self.lock().wake_writers();
     }
 
     /// Sends what is queued, as far as the kernel takes it.
@@ -80,6 +95,7 @@ impl Outbox {
                 return Ok(false);
             }
             queue.bytes.drain(..sent);
+            queue.wake_writers();
         }
         self.pending.store(false, SeqCst);
         Ok(true)
@@ -87,6 +103,12 @@ impl Outbox {
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn wake_writers(&mut self) {
+        self.writers.drain(..).for_each(|writer| writer.unpark());
     }
 }
 

@@ -8,6 +8,7 @@ mod stream;
 use std::fmt;
 use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +16,9 @@ use self::core::Core;
 use self::datagram::{Datagram, Unread};
 use self::stream::Input;
 use crate::addr::{Addr, Scheme};
+use crate::frame::{Frames, Framing};
 use crate::live::Live;
-use crate::park::{Parker, deadline};
+use crate::park::{Context, deadline};
 use crate::socket;
 pub use sender::Sender;
 
@@ -38,6 +40,9 @@ pub use sender::Sender;
 /// buffered, so that each `write` is what the peer can receive at once: every call takes all bytes, as `sendall` does in
 /// Python. Where many small writes belong together, wrap the request, or its writing half, in a
 /// [`BufWriter`](std::io::BufWriter), and flush it.
+///
+/// A line that a peer sends has no end until it comes, so limit it: with [`frame::Lines`](crate::frame::Lines), or with
+/// `Read::take(&mut *request, 1000).read_line(&mut line)`.
 ///
 /// # Waiting
 ///
@@ -69,12 +74,12 @@ enum Kind {
 }
 
 impl Request {
-    pub(crate) fn connection(live: Arc<Live>, parker: Parker) -> Request {
-        Request { core: Core::new(live, parker), kind: Kind::Stream(Input::default()) }
+    pub(crate) fn connection(live: Arc<Live>, context: Rc<Context>) -> Request {
+        Request { core: Core::new(live, context), kind: Kind::Stream(Input::default()) }
     }
 
-    pub(crate) fn datagram(live: Arc<Live>, parker: Parker, packet: Vec<u8>, truncated: bool) -> Request {
-        Request { core: Core::new(live, parker), kind: Kind::Datagram(Datagram::new(packet, truncated)) }
+    pub(crate) fn datagram(live: Arc<Live>, context: Rc<Context>, packet: Vec<u8>, truncated: bool) -> Request {
+        Request { core: Core::new(live, context), kind: Kind::Datagram(Datagram::new(packet, truncated)) }
     }
 
     /// Sends the reply of a datagram whose handler succeeded.
@@ -256,9 +261,35 @@ impl Request {
     /// read now. Any byte that is read ends this state.
     ///
     /// A handler that has written since it last read is taken to be between messages without this call; one that does not
-    /// answer every message needs it.
+    /// answer every message needs it. [`frames`](Request::frames) says it by itself.
     pub fn set_idle(&mut self) {
         self.core.busy.set(false);
+    }
+
+    /// Reads the request frame by frame, as [`ReadHalf::frames`] does, for handlers that do more than read and write between two
+    /// frames: [`Frames::get_mut`] gives the request.
+    ///
+    /// ```
+    /// use std::io;
+    /// use socketserver::frame::{Framing, Lines};
+    /// use socketserver::Request;
+    ///
+    /// /// Answers each line, the name of a file, with the file's length.
+    /// fn lengths(request: &mut Request) -> io::Result<()> {
+    ///     let mut names = request.frames(Lines::new());
+    ///     while let Some(name) = names.next()? {
+    ///         let name = String::from_utf8_lossy(name).into_owned();
+    ///         let request = names.get_mut();
+    ///         let length = request.offload(move || std::fs::metadata(name))??.len();
+    ///         Lines::new().write_frame(request, length.to_string().as_bytes())?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # let _ = socketserver::EventLoopTcpServer::bind("127.0.0.1:0", lengths)?;
+    /// # Ok::<(), io::Error>(())
+    /// ```
+    pub fn frames<F: Framing>(&mut self, framing: F) -> Frames<&mut Request, F> {
+        Frames::with_idle(self, framing, |request, idle| request.core.busy.set(!idle))
     }
 }
 
@@ -334,6 +365,20 @@ impl ReadHalf<'_> {
         if let Reading::Stream(core, _) = &self.side {
             core.busy.set(false);
         }
+    }
+}
+
+impl<'a> ReadHalf<'a> {
+    /// Reads the request frame by frame, and says where a drain may end the connection: at once while it waits for a frame's
+    /// first byte, also if no frame is answered; not between that byte and the answer, or the next call.
+    ///
+    /// See [`frame`](crate::frame) for an example.
+    pub fn frames<F: Framing>(self, framing: F) -> Frames<ReadHalf<'a>, F> {
+        Frames::with_idle(self, framing, |half, idle| {
+            if let Reading::Stream(core, _) = &half.side {
+                core.busy.set(!idle);
+            }
+        })
     }
 }
 

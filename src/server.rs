@@ -73,6 +73,9 @@ pub struct Server<L, B> {
     ready: bool,
 }
 
+/// How long what has been told to end may take to notice, when the deadline has passed.
+const AFTER_CUT: Duration = Duration::from_millis(100);
+
 /// What a serving has done: the answer of [`Server::serve_forever`] and [`Server::close`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -305,15 +308,13 @@ impl<L: Listener, B: Backend> Server<L, B> {
     pub fn close(mut self) -> io::Result<Served> {
         self.listener.refuse();
         let mut served = Served::default();
-        let mut until = deadline(Some(self.shutdown_deadline));
+        let until = deadline(Some(self.shutdown_deadline));
         if self.backend.block_on_close() {
             self.service.control.close(Stop { cut_at: until, refuse: true });
             served = self.drain()?;
-            if served.cut > 0 {
-                // They had their time, and `drain` has waited for them to notice.
-                until = Some(Instant::now());
-            }
         }
+        // Threads that have nothing left to do need a moment to end, even where the requests have used up the time.
+        let until = until.map(|until| until.max(Instant::now() + AFTER_CUT));
         served.unfinished = served.unfinished.max(self.backend.server_close(until));
         Ok(served)
     }

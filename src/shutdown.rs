@@ -1,6 +1,6 @@
 //! [`ShutdownHandle`]: ends, drains, pauses and resumes a server from anywhere.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -110,6 +110,8 @@ pub(crate) struct Control {
     state: Mutex<State>,
     /// Ends the serving thread's wait. Made when the server is first activated.
     waker: OnceLock<Arc<Waker>>,
+    /// Requests that the end of the serving has cut off: by the serving thread, or, where they run on it, by themselves.
+    cuts: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -136,6 +138,7 @@ impl Control {
             paused: AtomicBool::new(false),
             state: Mutex::new(state),
             waker: OnceLock::new(),
+            cuts: AtomicUsize::new(0),
         }
     }
 
@@ -171,6 +174,15 @@ impl Control {
     pub(crate) fn waker_if_serving_here(&self) -> Option<Arc<Waker>> {
         let here = self.lock().thread == Some(thread::current().id());
         self.waker.get().filter(|_| here).cloned()
+    }
+
+    pub(crate) fn count_cut(&self) {
+        self.cuts.fetch_add(1, SeqCst);
+    }
+
+    /// How many requests have been cut off since this was last asked.
+    pub(crate) fn take_cuts(&self) -> usize {
+        self.cuts.swap(0, SeqCst)
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

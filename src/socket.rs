@@ -106,6 +106,16 @@ pub(crate) fn send_to(socket: BorrowedFd<'_>, bytes: &[u8], addr: &Addr, mapped:
     Ok(rustix::net::sendto(socket, bytes, send_flags(Blocking::No), &addr)?)
 }
 
+/// Ends one direction or both.
+pub(crate) fn shutdown(socket: BorrowedFd<'_>, how: std::net::Shutdown) -> io::Result<()> {
+    let how = match how {
+        std::net::Shutdown::Read => Shutdown::Read,
+        std::net::Shutdown::Write => Shutdown::Write,
+        std::net::Shutdown::Both => Shutdown::Both,
+    };
+    Ok(rustix::net::shutdown(socket, how)?)
+}
+
 /// Ends the reading direction: a blocked read returns, and so does every later one once the queue is empty.
 pub(crate) fn shutdown_read(socket: BorrowedFd<'_>) {
     let _ = rustix::net::shutdown(socket, Shutdown::Read);
@@ -171,7 +181,8 @@ fn from_system(addr: SocketAddrAny, scheme: Scheme) -> io::Result<Addr> {
 
 fn unix_name(addr: SocketAddrUnix) -> UnixName {
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    if let Some(name) = addr.abstract_name() {
+    // Rustix takes having no name for an empty abstract one.
+    if let Some(name) = addr.abstract_name().filter(|name| !name.is_empty()) {
         return UnixName::Abstract(name.to_vec());
     }
     match addr.path_bytes() {

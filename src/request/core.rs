@@ -3,11 +3,12 @@
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::live::{Activity, Live, Socket};
-use crate::park::{Parker, deadline, earlier};
+use crate::park::{Context, deadline, earlier};
 use crate::readiness::Readiness;
 use crate::socket::Blocking;
 
@@ -16,15 +17,13 @@ const BUDGET: u8 = 128;
 
 pub(super) struct Core {
     pub(super) live: Arc<Live>,
-    parker: Parker,
+    context: Rc<Context>,
     pub(super) read_timeout: Cell<Option<Duration>>,
     pub(super) write_timeout: Cell<Option<Duration>>,
     /// The timeout of a read that begins between two messages, if that is another one.
     pub(super) idle_timeout: Cell<Option<Duration>>,
     /// The deadline of the whole request.
     pub(super) deadline: Cell<Option<Instant>>,
-    /// How the socket may be ready: a direction is taken out when the kernel had no more, and back in by a park.
-    ready: Cell<Readiness>,
     budget: Cell<u8>,
     /// The handler has read something that it has not answered: a drain waits for it.
     pub(super) busy: Cell<bool>,
@@ -33,15 +32,14 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(live: Arc<Live>, parker: Parker) -> Core {
+    pub(super) fn new(live: Arc<Live>, context: Rc<Context>) -> Core {
         Core {
             live,
-            parker,
+            context,
             read_timeout: Cell::new(None),
             write_timeout: Cell::new(None),
             idle_timeout: Cell::new(None),
             deadline: Cell::new(None),
-            ready: Cell::new(Readiness::READ.with(Readiness::WRITE)),
             budget: Cell::new(BUDGET),
             busy: Cell::new(false),
             at_end: Cell::new(false),
@@ -54,14 +52,14 @@ impl Core {
 
     /// Says whether this thread may block at a message boundary. Whoever can be unparked sees a drain by itself.
     pub(super) fn say_idle(&self, idle: bool) {
-        if self.parker.may_block() {
+        if self.context.parker.may_block() {
             self.live.set_idle(idle);
         }
     }
 
     /// Forgets that the kernel had no more: the next attempt asks.
     pub(super) fn expect_ready(&self, direction: Readiness) {
-        self.ready.set(self.ready.get().with(direction));
+        self.context.ready.set(self.context.ready.get().with(direction));
     }
 
     /// Begins a read or a write, which may take several attempts.
@@ -77,7 +75,7 @@ impl Core {
     /// Lets others write to the peer while the handler waits.
     pub(super) fn open_outbox(&self) -> io::Result<()> {
         if let Socket::Connection(_) = self.live.socket {
-            self.parker.watch_unpark()?;
+            self.context.parker.watch_unpark()?;
             self.live.open_outbox();
         }
         Ok(())
@@ -98,22 +96,10 @@ impl Core {
 
     pub(super) fn offload<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         self.live.check()?;
-        let (give, result) = crossbeam_channel::bounded(1);
-        let unparker = self.parker.unparker();
-        self.parker.offload(Box::new(move || {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-            // Nobody listens if the request was cut off meanwhile.
-            let _ = give.send(outcome);
-            unparker.unpark();
-        }))?;
+        let result = self.context.begin_offload(work)?;
         loop {
-            match result.try_recv() {
-                Ok(Ok(value)) => return Ok(value),
-                Ok(Err(panic)) => std::panic::resume_unwind(panic),
-                Err(crossbeam_channel::TryRecvError::Disconnected) => {
-                    return Err(io::Error::other("the offloaded work was dropped: its server is closing"));
-                }
-                Err(crossbeam_channel::TryRecvError::Empty) => {}
+            if let Some(value) = result.take()? {
+                return Ok(value);
             }
             self.live.check()?;
             self.check_deadline(Instant::now())?;
@@ -121,47 +107,14 @@ impl Core {
         }
     }
 
-    /// The one place where a request waits. Returns early for any reason; the caller tries again. While it waits, what
-    /// others have written goes out.
+    /// The one place where a request waits for its own socket or its own time. Returns early for any reason; the caller tries
+    /// again.
     fn park(&self, activity: Activity, interest: Readiness, until: Option<Instant>) -> io::Result<()> {
-        let pending = self.flush_outbox()?;
-        let interest = if pending { interest.with(Readiness::WRITE) } else { interest };
-        let socket = (interest != Readiness::NONE).then(|| self.fd());
-        let cut_at = self.cut_at();
         self.live.set_activity(activity);
-        let seen = self.parker.park(socket, interest, earlier(until, cut_at));
+        let waited = self.context.wait_as(Some(&self.live), interest, None, until);
         self.live.set_activity(Activity::Running);
-        self.learn(seen?);
-        if cut_at.is_some_and(|cut_at| Instant::now() >= cut_at) {
-            // The server's own thread does this, unless it is the one that waits here.
-            self.live.cut();
-        }
-        Ok(())
-    }
-
-    /// Takes in what happened while others ran.
-    fn learn(&self, seen: Readiness) {
         self.budget.set(BUDGET);
-        self.ready.set(self.ready.get().with(seen));
-        if seen.has(Readiness::CUT) {
-            self.live.cut();
-        }
-    }
-
-    /// When a drain that runs will cut this request off.
-    fn cut_at(&self) -> Option<Instant> {
-        if self.live.is_draining() { self.live.control.stop()?.cut_at } else { None }
-    }
-
-    /// Sends what others have written, without waiting; whether some is left.
-    fn flush_outbox(&self) -> io::Result<bool> {
-        match self.live.outbox() {
-            Some(outbox) if outbox.is_pending() => {
-                outbox.flush(self.fd())?;
-                Ok(outbox.is_pending())
-            }
-            _ => Ok(false),
-        }
+        waited
     }
 
     fn check_deadline(&self, now: Instant) -> io::Result<()> {
@@ -175,7 +128,10 @@ impl Core {
     fn spend(&self) -> io::Result<()> {
         match self.budget.get().checked_sub(1) {
             Some(left) => self.budget.set(left),
-            None => self.learn(self.parker.yield_now()?),
+            None => {
+                self.budget.set(BUDGET);
+                self.context.yield_now()?;
+            }
         }
         Ok(())
     }
@@ -199,7 +155,7 @@ impl Attempt<'_> {
     /// Whether the system call may block: the cheapest way to wait, where nothing else is waited for.
     pub(super) fn blocking(&self) -> Blocking {
         let bounded = self.timeout.is_some() || self.core.deadline.get().is_some() || self.core.live.is_draining();
-        if !bounded && self.core.parker.may_block() { Blocking::Yes } else { Blocking::No }
+        if !bounded && self.core.context.parker.may_block() { Blocking::Yes } else { Blocking::No }
     }
 
     /// Makes one system call of the attempt. `None` if it would have to wait. A result shorter than `wanted` means that the
@@ -213,7 +169,7 @@ impl Attempt<'_> {
         let core = self.core;
         core.live.check()?;
         // A drain wants to know for sure: what has arrived is served, even if its event has not.
-        let known = core.ready.get().has(self.direction) || core.live.is_draining();
+        let known = core.context.ready.get().has(self.direction) || core.live.is_draining();
         if blocking == Blocking::No && !known {
             return Ok(None);
         }
@@ -228,15 +184,15 @@ impl Attempt<'_> {
             match result {
                 Ok(done) => {
                     // After the peer's end no event announces what is still to read, so that must be tried to the end.
-                    if done < wanted && !core.ready.get().has(Readiness::CLOSED) {
-                        core.ready.set(core.ready.get().without(self.direction));
+                    if done < wanted && !core.context.ready.get().has(Readiness::CLOSED) {
+                        core.context.ready.set(core.context.ready.get().without(self.direction));
                     }
                     core.spend()?;
                     return Ok(Some(done));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => core.live.check()?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    core.ready.set(core.ready.get().without(self.direction));
+                    core.context.ready.set(core.context.ready.get().without(self.direction));
                     return Ok(None);
                 }
                 Err(error) => {

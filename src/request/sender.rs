@@ -1,12 +1,13 @@
 //! [`Sender`]: writes to a request's peer from elsewhere.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Weak};
 
 use crate::addr::Addr;
 use crate::live::{Live, Socket};
+use crate::park::{self, Unparker};
 use crate::socket;
 
 /// Bytes that may wait for one connection's peer unless [`Sender::capacity`] says otherwise: a lively peer on a slow line
@@ -89,9 +90,54 @@ impl Sender {
         }
     }
 
+    fn wait_for_room(&self, writer: Unparker) {
+        if let Some(live) = self.live.upgrade() {
+            if let Some(outbox) = live.outbox() {
+                outbox.wait_for_room(writer);
+            }
+        }
+    }
+
+    fn is_datagram(&self) -> bool {
+        self.live.upgrade().is_some_and(|live| matches!(live.socket, Socket::Datagram { .. }))
+    }
+
     /// The peer's address.
     pub fn peer_addr(&self) -> &Addr {
         &self.peer
+    }
+}
+
+/// Writing, unlike [`send`](Sender::send), waits while the queue is full: it parks the coroutine, or blocks the thread. A message that
+/// is longer than the queue goes in pieces, and what others send may come between them.
+///
+/// # Errors
+///
+/// As [`send`](Sender::send), but for `WouldBlock`; `ConnectionAborted` if the writer's own request is cut off meanwhile.
+impl Write for Sender {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let piece = &bytes[..bytes.len().min(self.capacity)];
+        let context = park::current();
+        let mut asked = false;
+        loop {
+            match self.send(piece) {
+                Ok(()) => return Ok(piece.len()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.is_datagram() => {}
+                Err(error) => return Err(error),
+            }
+            if asked {
+                context.check()?;
+                context.park(None)?;
+            } else {
+                // And then tried again, so that no room is missed.
+                self.wait_for_room(context.parker.unparker());
+            }
+            asked = !asked;
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::accept::Verdict;
-use super::{Served, Server};
+use super::{AFTER_CUT, Served, Server};
 use crate::addr::Addr;
 use crate::backend::{Backend, Sources};
 use crate::hooks::{Failure, FailureClass, Hooks, catch};
@@ -20,8 +20,6 @@ use crate::waker::Waker;
 
 /// Requests that are got in one turn, before everything else has its turn.
 const GETS_PER_TURN: usize = 64;
-/// How long a request that has been cut off may take to notice, before the server returns without it.
-const AFTER_CUT: Duration = Duration::from_millis(100);
 
 impl<L: Listener, B: Backend> Server<L, B> {
     /// Runs `serve` as the serving thread.
@@ -90,16 +88,18 @@ impl<L: Listener, B: Backend> Server<L, B> {
 
     /// Whether another request may be got now.
     pub(super) fn may_get(&self) -> bool {
-        let room = self.has_room() || (self.busy.reply.is_some() && self.serves_connections());
-        room && !self.service.control.is_paused() && self.backoff.remaining().is_none()
+        (self.has_room() || self.turns_away())
+            && !self.service.control.is_paused()
+            && self.backoff.remaining().is_none()
     }
 
     fn has_room(&self) -> bool {
         self.service.limits.has_room() && self.backend.has_room()
     }
 
-    fn serves_connections(&self) -> bool {
-        matches!(self.local_addr(), Addr::Tcp(_) | Addr::Unix(_))
+    /// Whether requests for which there is no room are told so, rather than left where they are.
+    fn turns_away(&self) -> bool {
+        self.busy.reply.is_some() && matches!(self.local_addr(), Addr::Tcp(_) | Addr::Unix(_))
     }
 
     /// Gets up to `max` requests and starts them. Says how many it has got, including those that were turned away.
@@ -150,7 +150,9 @@ impl<L: Listener, B: Backend> Server<L, B> {
             }
             return;
         }
-        let permit = if self.has_room() { self.service.limits.admit(incoming.peer.ip()) } else { None };
+        // Where none is turned away, there was room when this one was got: it stays, if the limit has been lowered since.
+        let no_room = self.turns_away() && !self.has_room();
+        let permit = if no_room { None } else { self.service.limits.admit(incoming.peer.ip()) };
         match permit {
             Some(permit) => self.backend.process_request(Job::new(incoming, self.service.clone(), permit)),
             None => {
@@ -189,10 +191,13 @@ impl<L: Listener, B: Backend> Server<L, B> {
         self.wait_for_end(|control| control.stop().and_then(|stop| stop.cut_at))?;
         if self.service.limits.live() > 0 {
             self.service.control.set_phase(Phase::Cut);
-            served.cut = self.service.live.cut();
-            log::warn!("{} requests were still in progress at the deadline, and have been cut off", served.cut);
+            self.service.live.cut();
             let noticed = deadline(Some(AFTER_CUT));
             self.wait_for_end(|_| noticed)?;
+        }
+        served.cut = self.service.control.take_cuts();
+        if served.cut > 0 {
+            log::warn!("{} requests were still in progress at the deadline, and have been cut off", served.cut);
         }
         served.unfinished = self.service.limits.live();
         self.service.limits.want_end(false);

@@ -8,8 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::backend::threads::Threads;
-
-type Work = Box<dyn FnOnce() + Send>;
+use crate::park::Work;
 
 /// A bounded pool of threads, each started when work comes and none of the others is idle.
 pub(super) struct Offload {

@@ -4,26 +4,28 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
 
 use super::offload::Offload;
 use super::timers::Timers;
-use crate::coroutine::{Coroutine, Pause, Stacks};
+use crate::coroutine::{Coroutine, Pause, Stack, Stacks};
 use crate::job::Job;
-use crate::park::{Home, Parker, TaskId, TaskParker};
+use crate::park::{Home, Parker, Sibling, Source, TaskId, TaskParker, Work};
 use crate::readiness::Readiness;
 use crate::waker::Waker;
 
 /// Tokens that no task has: a task's is its slot.
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
+/// From here on, tokens of sockets beside the requests' own: their key is added.
+const SOURCES: usize = usize::MAX / 2;
 
 /// Events taken from the kernel in one turn.
 const EVENTS: usize = 1024;
@@ -73,6 +75,8 @@ impl Reactor {
             poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), LISTENER, Interest::READABLE)?;
         }
         inbox.thread.get_or_init(|| thread::current().id());
+        let registry = poll.registry().try_clone()?;
+        inbox.registry.get_or_init(|| registry);
         Ok(Reactor {
             poll,
             events: Events::with_capacity(EVENTS),
@@ -109,26 +113,38 @@ impl Reactor {
 
     /// Starts a request: it runs until it first waits.
     pub(super) fn start(&mut self, job: Job) {
-        let slot = self.tasks.vacant_key();
-        let id = TaskId(u64::from(self.started) << 32 | slot as u64);
         // What fails here drops the job, which refuses the request.
         let stack = match self.stacks.acquire() {
             Ok(stack) => stack,
             Err(error) => return log::debug!("no stack for a coroutine: {error}"),
         };
         if let Some(socket) = job.connection() {
+            let token = Token(self.tasks.vacant_key());
             let both = Interest::READABLE | Interest::WRITABLE;
-            if let Err(error) = self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), Token(slot), both) {
+            if let Err(error) = self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, both) {
                 self.stacks.release(stack);
                 return log::debug!("cannot watch a connection: {error}");
             }
         }
+        self.run_task(stack, |parker| job.run_on(parker));
+    }
+
+    /// Starts what runs beside a request. If there is no stack for it, it is dropped, and whoever joins it hears of that.
+    fn start_sibling(&mut self, sibling: Sibling) {
+        match self.stacks.acquire() {
+            Ok(stack) => self.run_task(stack, sibling),
+            Err(error) => log::warn!("no stack for a coroutine: {error}"),
+        }
+    }
+
+    /// Puts `body` on a stack, in the next free slot, and runs it until it first waits.
+    fn run_task(&mut self, stack: Stack, body: impl FnOnce(Parker) + 'static) {
+        let slot = self.tasks.vacant_key();
+        let id = TaskId(u64::from(self.started) << 32 | slot as u64);
         self.started = self.started.wrapping_add(1);
         self.inbox.load.fetch_add(1, SeqCst);
         let home = self.inbox.clone();
-        let coroutine = Coroutine::new(stack, move |suspender| {
-            job.run_on(Parker::Task(TaskParker { suspender, home, id }));
-        });
+        let coroutine = Coroutine::new(stack, move |suspender| body(Parker::Task(TaskParker { suspender, home, id })));
         let none = Readiness::NONE;
         self.tasks.insert(Task { id, coroutine, interest: none, seen: none, until: None, queued: false });
         self.resume(slot);
@@ -163,7 +179,7 @@ impl Reactor {
                     self.inbox.waker.reset();
                     self.inbox.rung.store(false, SeqCst);
                 }
-                Token(slot) => {
+                Token(token) => {
                     let mut seen = Readiness::NONE;
                     if event.is_readable() {
                         seen = seen.with(Readiness::READ);
@@ -174,6 +190,14 @@ impl Reactor {
                     if event.is_read_closed() || event.is_write_closed() || event.is_error() {
                         seen = seen.with(Readiness::READ).with(Readiness::WRITE).with(Readiness::CLOSED);
                     }
+                    if token >= SOURCES {
+                        // Whoever waits for it is unparked, by way of the inbox.
+                        if let Some(source) = self.inbox.source(token - SOURCES) {
+                            source.wake(seen);
+                        }
+                        continue;
+                    }
+                    let slot = token;
                     // An event may be late, and concern a task that has had the slot before. That is harmless: whoever is
                     // resumed tries again.
                     if let Some(task) = self.tasks.get_mut(slot) {
@@ -203,6 +227,10 @@ impl Reactor {
                     if let Some(task) = self.tasks.get_mut(slot).filter(|task| task.id == id) {
                         task.enqueue(slot, &mut self.ready);
                     }
+                }
+                Message::Spawn(sibling) => {
+                    self.inbox.load.fetch_sub(1, SeqCst);
+                    self.start_sibling(sibling);
                 }
                 Message::Stop => self.stopping = true,
             }
@@ -289,6 +317,8 @@ impl Task {
 pub(super) enum Message {
     /// Start this request.
     Run(Job),
+    /// Start this beside the requests.
+    Spawn(Sibling),
     /// Resume this task, if it is parked.
     Unpark(TaskId),
     /// End when the last task has ended.
@@ -306,6 +336,10 @@ pub(super) struct Inbox {
     load: AtomicUsize,
     /// The loop's thread, which need not be woken by itself.
     thread: OnceLock<ThreadId>,
+    /// The loop's poll, for sockets beside the requests' own. Set, like the thread, when the loop is made.
+    registry: OnceLock<Registry>,
+    /// Those sockets. Locked when one is made, dropped, or has an event.
+    sources: Mutex<Slab<Arc<Source>>>,
     offload: Arc<Offload>,
 }
 
@@ -319,6 +353,8 @@ impl Inbox {
             rung: AtomicBool::new(false),
             load: AtomicUsize::new(0),
             thread: OnceLock::new(),
+            registry: OnceLock::new(),
+            sources: Mutex::default(),
             offload,
         };
         (Arc::new(inbox), receiver)
@@ -338,6 +374,14 @@ impl Inbox {
         self.load.load(SeqCst)
     }
 
+    fn source(&self, key: usize) -> Option<Arc<Source>> {
+        self.lock_sources().get(key).cloned()
+    }
+
+    fn lock_sources(&self) -> MutexGuard<'_, Slab<Arc<Source>>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn send(&self, message: Message) {
         // A loop that is gone needs no message; a job in it is dropped, which refuses the request.
         let delivered = self.messages.send(message).is_ok();
@@ -353,7 +397,30 @@ impl Home for Inbox {
         self.send(Message::Unpark(task));
     }
 
-    fn offload(&self, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+    fn offload(&self, work: Work) -> io::Result<()> {
         self.offload.submit(work)
+    }
+
+    fn spawn(&self, sibling: Sibling) -> io::Result<()> {
+        self.load.fetch_add(1, SeqCst);
+        self.send(Message::Spawn(sibling));
+        Ok(())
+    }
+
+    fn watch(&self, socket: BorrowedFd<'_>, source: &Arc<Source>) -> io::Result<Option<usize>> {
+        let registry = self.registry.get().ok_or(io::ErrorKind::NotConnected)?;
+        let mut sources = self.lock_sources();
+        let entry = sources.vacant_entry();
+        let (key, both) = (entry.key(), Interest::READABLE | Interest::WRITABLE);
+        registry.register(&mut SourceFd(&socket.as_raw_fd()), Token(SOURCES + key), both)?;
+        entry.insert(source.clone());
+        Ok(Some(key))
+    }
+
+    fn forget(&self, socket: BorrowedFd<'_>, key: usize) {
+        if let Some(registry) = self.registry.get() {
+            let _ = registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
+        }
+        self.lock_sources().try_remove(key);
     }
 }

@@ -1,0 +1,50 @@
+//! Sockets for a handler's own use: a proxy's way to its upstream, a lookup in another server.
+//!
+//! They are std's, with the same names, and wait as a [`Request`](crate::Request) does: on the event loop they park the coroutine,
+//! elsewhere they block the thread. Outside of any handler they block the thread, too. If the request that uses one is cut off,
+//! its calls fail with `ConnectionAborted`; at a timeout, which is none by default, with `TimedOut`. `SIGPIPE` is never raised.
+//!
+//! With [`spawn`](crate::spawn), a handler copies both ways at a time:
+//!
+//! ```
+//! use std::io::{self, BufRead, Write};
+//! use std::net::Shutdown;
+//! use socketserver::{EventLoopTcpServer, Request, net::TcpStream};
+//!
+//! fn proxy(request: &mut Request) -> io::Result<()> {
+//!     let mut upstream = TcpStream::connect("127.0.0.1:7")?;
+//!     let (mut back, mut peer) = (upstream.clone(), request.sender()?);
+//!     let replies = socketserver::spawn(move || io::copy(&mut back, &mut peer))?;
+//!     loop {
+//!         let bytes = request.fill_buf()?;
+//!         if bytes.is_empty() {
+//!             break;
+//!         }
+//!         upstream.write_all(bytes)?;
+//!         let count = bytes.len();
+//!         request.consume(count);
+//!     }
+//!     upstream.shutdown(Shutdown::Write)?;
+//!     replies.join()??;
+//!     Ok(())
+//! }
+//! # let _ = EventLoopTcpServer::bind("127.0.0.1:0", proxy)?;
+//! # Ok::<(), io::Error>(())
+//! ```
+
+mod tcp_stream;
+mod udp_socket;
+mod unix_stream;
+mod waiting;
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+
+pub use tcp_stream::TcpStream;
+pub use udp_socket::UdpSocket;
+pub use unix_stream::UnixStream;
+
+/// The addresses of a name, from the system's resolver, which blocks: so on the event loop this is offloaded.
+fn resolve(addr: impl ToSocketAddrs + Send + 'static) -> io::Result<Vec<SocketAddr>> {
+    crate::park::offload(move || addr.to_socket_addrs().map(Iterator::collect))?
+}

@@ -1,0 +1,118 @@
+//! [`TcpStream`]: a TCP connection to somebody else.
+
+use std::fmt;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::resolve;
+use super::waiting::Waiting;
+use crate::addr::{Addr, Scheme};
+use crate::socket::{self, Blocking};
+
+/// A TCP connection that waits where its caller does. As [`std::net::TcpStream`]; its clones are the same connection.
+#[derive(Clone)]
+pub struct TcpStream {
+    waiting: Arc<Waiting>,
+}
+
+impl TcpStream {
+    /// Connects to the first address of `addr` that answers. A name is resolved first, by the system's resolver, on the event loop
+    /// on a thread of its pool.
+    ///
+    /// # Errors
+    ///
+    /// The last address's: `ConnectionRefused`, `TimedOut` (the system's, after some two minutes), `HostUnreachable`. The
+    /// resolver's. `InvalidInput` if there is no address.
+    pub fn connect(addr: impl ToSocketAddrs + Send + 'static) -> io::Result<TcpStream> {
+        let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+        for addr in resolve(addr)? {
+            match Waiting::connect(&Addr::Tcp(addr), None) {
+                Ok(waiting) => return Ok(TcpStream { waiting: Arc::new(waiting) }),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Connects to one address, within `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](TcpStream::connect), and `TimedOut`.
+    pub fn connect_timeout(addr: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+        let waiting = Waiting::connect(&Addr::Tcp(*addr), Some(timeout))?;
+        Ok(TcpStream { waiting: Arc::new(waiting) })
+    }
+
+    /// Limits the time that one read may wait, for all clones; `None`, the default, is no limit.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) {
+        self.waiting.set_timeouts(|timeouts| timeouts.read = timeout);
+    }
+
+    /// Limits the time that one write may wait, for all clones; `None`, the default, is no limit.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) {
+        self.waiting.set_timeouts(|timeouts| timeouts.write = timeout);
+    }
+
+    /// Whether small writes go out at once (`TCP_NODELAY`): not by default.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        Ok(rustix::net::sockopt::set_tcp_nodelay(self.waiting.fd(), nodelay)?)
+    }
+
+    /// Ends one direction or both, for all clones: what waits for it returns.
+    ///
+    /// # Errors
+    ///
+    /// The system's: `NotConnected`.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        socket::shutdown(self.waiting.fd(), how)
+    }
+
+    /// The address of this end.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn local_addr(&self) -> io::Result<Addr> {
+        socket::local_addr(self.waiting.fd(), Scheme::Tcp)
+    }
+}
+
+impl Read for TcpStream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.waiting.read(|fd| socket::recv(fd, into, Blocking::No))
+    }
+}
+
+impl Write for TcpStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.waiting.write(|fd| socket::send(fd, bytes, Blocking::No))
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.waiting.write(|fd| socket::send_vectored(fd, pieces, Blocking::No))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for TcpStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.waiting.fd()
+    }
+}
+
+impl fmt::Debug for TcpStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpStream").field("local_addr", &self.local_addr().ok()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,83 @@
+//! [`UnixStream`]: a connection to a Unix stream socket.
+
+use std::fmt;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::waiting::Waiting;
+use crate::addr::{Scheme, ToAddr};
+use crate::socket::{self, Blocking};
+
+/// A connection to a Unix stream socket that waits where its caller does. As [`std::os::unix::net::UnixStream`]; its clones are
+/// the same connection.
+#[derive(Clone)]
+pub struct UnixStream {
+    waiting: Arc<Waiting>,
+}
+
+impl UnixStream {
+    /// Connects to a path. While the server's queue is full, this waits.
+    ///
+    /// # Errors
+    ///
+    /// The system's: `ConnectionRefused`, `NotFound`, `PermissionDenied`. `InvalidInput` for too long a path.
+    pub fn connect(path: impl AsRef<Path>) -> io::Result<UnixStream> {
+        let waiting = Waiting::connect(&path.as_ref().to_addr(Scheme::Unix)?, None)?;
+        Ok(UnixStream { waiting: Arc::new(waiting) })
+    }
+
+    /// Limits the time that one read may wait, for all clones; `None`, the default, is no limit.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) {
+        self.waiting.set_timeouts(|timeouts| timeouts.read = timeout);
+    }
+
+    /// Limits the time that one write may wait, for all clones; `None`, the default, is no limit.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) {
+        self.waiting.set_timeouts(|timeouts| timeouts.write = timeout);
+    }
+
+    /// Ends one direction or both, for all clones: what waits for it returns.
+    ///
+    /// # Errors
+    ///
+    /// The system's: `NotConnected`.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        socket::shutdown(self.waiting.fd(), how)
+    }
+}
+
+impl Read for UnixStream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.waiting.read(|fd| socket::recv(fd, into, Blocking::No))
+    }
+}
+
+impl Write for UnixStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.waiting.write(|fd| socket::send(fd, bytes, Blocking::No))
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.waiting.write(|fd| socket::send_vectored(fd, pieces, Blocking::No))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for UnixStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.waiting.fd()
+    }
+}
+
+impl fmt::Debug for UnixStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnixStream").finish_non_exhaustive()
+    }
+}

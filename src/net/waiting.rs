@@ -1,0 +1,190 @@
+//! [`Waiting`]: a socket whose calls wait where their caller does.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFd;
+
+use crate::addr::Addr;
+use crate::park::{self, Context, Home, Source, deadline};
+use crate::readiness::Readiness;
+use crate::socket;
+
+/// A socket that may be used by several requests and threads at a time.
+pub(super) struct Waiting {
+    fd: OwnedFd,
+    timeouts: Mutex<Timeouts>,
+    /// The loops that tell of the socket: those whose requests have waited for it.
+    watches: Mutex<Vec<Watch>>,
+}
+
+#[derive(Clone, Copy, Default)]
+pub(super) struct Timeouts {
+    pub(super) read: Option<Duration>,
+    pub(super) write: Option<Duration>,
+}
+
+/// A loop that tells `source` of a socket.
+struct Watch {
+    home: Arc<dyn Home>,
+    key: usize,
+    source: Arc<Source>,
+}
+
+impl Waiting {
+    pub(super) fn new(fd: OwnedFd) -> Waiting {
+        Waiting { fd, timeouts: Mutex::default(), watches: Mutex::default() }
+    }
+
+    /// Opens a socket and connects it.
+    pub(super) fn connect(addr: &Addr, timeout: Option<Duration>) -> io::Result<Waiting> {
+        let waiting = Waiting::new(socket::open(addr)?);
+        rustix::io::ioctl_fionbio(&waiting.fd, true)?;
+        let until = deadline(timeout);
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match socket::connect(waiting.fd.as_fd(), addr) {
+                Ok(()) => break,
+                Err(error) if in_progress(&error) => {
+                    waiting.wait_for(Readiness::WRITE, until)?;
+                    rustix::net::sockopt::socket_error(&waiting.fd)??;
+                    break;
+                }
+                // A Unix server whose queue is full: nothing tells when it has room again.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let retry = deadline(Some(pause));
+                    waiting.pause_until(park::earlier(retry, until))?;
+                    check(until)?;
+                    pause = (pause * 2).min(Duration::from_millis(32));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(waiting)
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(super) fn timeouts(&self) -> Timeouts {
+        *self.timeouts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_timeouts(&self, change: impl FnOnce(&mut Timeouts)) {
+        change(&mut self.timeouts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Makes a system call that reads, as often as needed until it need not wait.
+    pub(super) fn read<T>(&self, call: impl FnMut(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
+        self.repeat(Readiness::READ, self.timeouts().read, call)
+    }
+
+    /// Makes a system call that writes, as often as needed until it need not wait.
+    pub(super) fn write<T>(&self, call: impl FnMut(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
+        self.repeat(Readiness::WRITE, self.timeouts().write, call)
+    }
+
+    fn repeat<T>(
+        &self,
+        interest: Readiness,
+        timeout: Option<Duration>,
+        mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let until = deadline(timeout);
+        let context = park::current();
+        loop {
+            context.check()?;
+            match call(self.fd()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    check(until)?;
+                    self.park(&context, interest, until)?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Waits until the socket is ready as `interest` says.
+    fn wait_for(&self, interest: Readiness, until: Option<Instant>) -> io::Result<()> {
+        let context = park::current();
+        loop {
+            context.check()?;
+            if is_ready(self.fd(), interest)? {
+                return Ok(());
+            }
+            check(until)?;
+            self.park(&context, interest, until)?;
+        }
+    }
+
+    fn pause_until(&self, until: Option<Instant>) -> io::Result<()> {
+        let context = park::current();
+        while until.is_some_and(|until| Instant::now() < until) {
+            context.check()?;
+            context.park(until)?;
+        }
+        Ok(())
+    }
+
+    /// Waits once, possibly for less.
+    fn park(&self, context: &Context, interest: Readiness, until: Option<Instant>) -> io::Result<()> {
+        let unparker = context.parker.unparker();
+        match self.source(unparker.home())? {
+            // The loop tells of this socket when it takes its next events: not before this is suspended.
+            Some(source) => {
+                source.wait(interest, unparker);
+                context.park(until)
+            }
+            None => {
+                // A thread that waits in `poll` hears of a cut only by its waker.
+                context.parker.watch_unpark()?;
+                context.check()?;
+                context.wait(Some((self.fd(), interest)), until)
+            }
+        }
+    }
+
+    /// What `home` tells of this socket; `None` if that is a thread, which waits by itself.
+    fn source(&self, home: &Arc<dyn Home>) -> io::Result<Option<Arc<Source>>> {
+        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watch) = watches.iter().find(|watch| Arc::ptr_eq(&watch.home, home)) {
+            return Ok(Some(watch.source.clone()));
+        }
+        let source = Arc::default();
+        let Some(key) = home.watch(self.fd(), &source)? else { return Ok(None) };
+        watches.push(Watch { home: home.clone(), key, source: source.clone() });
+        Ok(Some(source))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let watches = self.watches.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for watch in watches.drain(..) {
+            watch.home.forget(self.fd.as_fd(), watch.key);
+        }
+    }
+}
+
+fn in_progress(error: &io::Error) -> bool {
+    rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::INPROGRESS)
+}
+
+fn is_ready(fd: BorrowedFd<'_>, interest: Readiness) -> io::Result<bool> {
+    let mut fds = [PollFd::from_borrowed_fd(fd, park::poll_flags(interest))];
+    park::poll(&mut fds, Some(Instant::now()))?;
+    Ok(!fds[0].revents().is_empty())
+}
+
+fn check(until: Option<Instant>) -> io::Result<()> {
+    match until {
+        Some(until) if Instant::now() >= until => {
+            Err(io::Error::new(io::ErrorKind::TimedOut, "the timeout has passed"))
+        }
+        _ => Ok(()),
+    }
+}

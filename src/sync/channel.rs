@@ -1,0 +1,187 @@
+//! Channels: values from many senders to many receivers, in order.
+//!
+//! As crossbeam's, which they are inside, but waiting parks the coroutine on an event loop.
+//!
+//! ```
+//! use socketserver::sync::channel;
+//!
+//! let (sender, receiver) = channel::bounded(8);
+//! let sibling = socketserver::spawn(move || (0..100).try_for_each(|number| sender.send(number)))?;
+//! assert_eq!(receiver.iter().sum::<i32>(), 4950);
+//! sibling.join()?.unwrap();
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::waiters::Waiters;
+use crate::park::deadline;
+
+pub use crossbeam_channel::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
+
+/// A channel that holds `capacity` values at the most, at least one; sending to a full one waits.
+pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    ends(crossbeam_channel::bounded(capacity.max(1)))
+}
+
+/// A channel that holds any number of values, so that sending never waits. Where peers decide how much is sent, this is memory that
+/// they take.
+pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
+    ends(crossbeam_channel::unbounded())
+}
+
+fn ends<T>(
+    (sender, receiver): (crossbeam_channel::Sender<T>, crossbeam_channel::Receiver<T>),
+) -> (Sender<T>, Receiver<T>) {
+    let waiting = Arc::new(Waiting::default());
+    (Sender { inner: Some(sender), waiting: waiting.clone() }, Receiver { inner: Some(receiver), waiting })
+}
+
+/// Who waits at the two ends of a channel.
+#[derive(Default)]
+struct Waiting {
+    senders: Waiters,
+    receivers: Waiters,
+}
+
+/// The end of a channel that values go into. Clones send to the same channel.
+pub struct Sender<T> {
+    /// `None` only while it is being dropped.
+    inner: Option<crossbeam_channel::Sender<T>>,
+    waiting: Arc<Waiting>,
+}
+
+impl<T> Sender<T> {
+    /// Sends a value, and waits for room if the channel is full.
+    ///
+    /// # Errors
+    ///
+    /// If there is no receiver any more, or this request is cut off while it waits; the error has the value.
+    pub fn send(&self, value: T) -> Result<(), SendError<T>> {
+        let mut value = Some(value);
+        let sent = self.waiting.senders.wait(None, true, || match self.try_send(value.take()?) {
+            Ok(()) => Some(Ok(())),
+            Err(TrySendError::Full(back)) => {
+                value = Some(back);
+                None
+            }
+            Err(TrySendError::Disconnected(back)) => Some(Err(SendError(back))),
+        });
+        match (sent, value) {
+            (Ok(result), _) => result,
+            (Err(_), Some(value)) => Err(SendError(value)),
+            (Err(_), None) => Ok(()),
+        }
+    }
+
+    /// Sends a value, if there is room.
+    ///
+    /// # Errors
+    ///
+    /// `Full` if there is none, `Disconnected` if there is no receiver any more; both have the value.
+    pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        let Some(inner) = &self.inner else { return Err(TrySendError::Disconnected(value)) };
+        inner.try_send(value)?;
+        self.waiting.receivers.wake_one();
+        Ok(())
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Sender<T> {
+        Sender { inner: self.inner.clone(), waiting: self.waiting.clone() }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    /// The last one ends the channel: the receivers learn it.
+    fn drop(&mut self) {
+        self.inner = None;
+        self.waiting.receivers.wake_all();
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").finish_non_exhaustive()
+    }
+}
+
+/// The end of a channel that values come out of. Clones receive from the same channel, each value once.
+pub struct Receiver<T> {
+    /// `None` only while it is being dropped.
+    inner: Option<crossbeam_channel::Receiver<T>>,
+    waiting: Arc<Waiting>,
+}
+
+impl<T> Receiver<T> {
+    /// Receives a value, and waits for one if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If there is none and no sender any more, or this request is cut off while it waits.
+    pub fn recv(&self) -> Result<T, RecvError> {
+        self.wait(None).unwrap_or(Err(RecvError))
+    }
+
+    /// Receives a value, and waits for one for `timeout` at the most.
+    ///
+    /// # Errors
+    ///
+    /// `Timeout`; `Disconnected` as [`recv`](Receiver::recv).
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+        match self.wait(deadline(Some(timeout))) {
+            Ok(result) => result.map_err(|RecvError| RecvTimeoutError::Disconnected),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(RecvTimeoutError::Timeout),
+            Err(_) => Err(RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Receives a value, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// `Empty` if there is none, `Disconnected` if there will never be.
+    pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        let inner = self.inner.as_ref().ok_or(TryRecvError::Disconnected)?;
+        let value = inner.try_recv()?;
+        self.waiting.senders.wake_one();
+        Ok(value)
+    }
+
+    /// The values, until there is no sender any more.
+    pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
+        std::iter::from_fn(|| self.recv().ok())
+    }
+
+    fn wait(&self, until: Option<Instant>) -> io::Result<Result<T, RecvError>> {
+        self.waiting.receivers.wait(until, true, || match self.try_recv() {
+            Ok(value) => Some(Ok(value)),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Err(RecvError)),
+        })
+    }
+}
+
+impl<T> Clone for Receiver<T> {
+    fn clone(&self) -> Receiver<T> {
+        Receiver { inner: self.inner.clone(), waiting: self.waiting.clone() }
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    /// The last one ends the channel: the senders learn it.
+    fn drop(&mut self) {
+        self.inner = None;
+        self.waiting.senders.wake_all();
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").finish_non_exhaustive()
+    }
+}

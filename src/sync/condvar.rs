@@ -1,0 +1,128 @@
+//! [`Condvar`]: waits until somebody has changed what a mutex protects.
+
+use std::fmt;
+use std::sync::LockResult;
+use std::time::{Duration, Instant};
+
+use super::mutex::MutexGuard;
+use super::waiters::Waiters;
+use crate::park::{self, deadline};
+
+/// A condition variable for [`Mutex`](super::Mutex). As [`std::sync::Condvar`], but waiting parks the coroutine on an event loop.
+///
+/// ```
+/// use std::sync::Arc;
+/// use socketserver::sync::{Condvar, Mutex};
+///
+/// let shared = Arc::new((Mutex::new(false), Condvar::new()));
+/// let other = shared.clone();
+/// let sibling = socketserver::spawn(move || {
+///     *other.0.lock().unwrap() = true;
+///     other.1.notify_one();
+/// })?;
+/// let (ready, changed) = &*shared;
+/// let guard = changed.wait_while(ready.lock().unwrap(), |ready| !*ready).unwrap();
+/// assert!(*guard);
+/// # drop(guard);
+/// sibling.join()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Default)]
+pub struct Condvar {
+    waiters: Waiters,
+}
+
+impl Condvar {
+    /// A condition variable that nobody waits on.
+    pub fn new() -> Condvar {
+        Condvar::default()
+    }
+
+    /// Gives the mutex back, waits until notified, and takes it again. May return early, for no reason.
+    ///
+    /// # Errors
+    ///
+    /// If somebody has panicked while holding the mutex; the error has the guard all the same.
+    ///
+    /// # Panics
+    ///
+    /// As [`Mutex::lock`](super::Mutex::lock).
+    pub fn wait<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
+        self.wait_until(guard, None)
+    }
+
+    /// Waits until `condition` no longer holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Condvar::wait).
+    ///
+    /// # Panics
+    ///
+    /// As [`Mutex::lock`](super::Mutex::lock).
+    pub fn wait_while<'a, T: ?Sized>(
+        &self,
+        mut guard: MutexGuard<'a, T>,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) -> LockResult<MutexGuard<'a, T>> {
+        while condition(&mut guard) {
+            guard = self.wait(guard)?;
+        }
+        Ok(guard)
+    }
+
+    /// As [`wait`](Condvar::wait), for `timeout` at the most; `true` if that has passed.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Condvar::wait).
+    ///
+    /// # Panics
+    ///
+    /// As [`Mutex::lock`](super::Mutex::lock).
+    pub fn wait_timeout<'a, T: ?Sized>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        timeout: Duration,
+    ) -> LockResult<(MutexGuard<'a, T>, bool)> {
+        let until = deadline(Some(timeout));
+        let over = || until.is_some_and(|until| Instant::now() >= until);
+        match self.wait_until(guard, until) {
+            Ok(guard) => Ok((guard, over())),
+            Err(poisoned) => Err(std::sync::PoisonError::new((poisoned.into_inner(), over()))),
+        }
+    }
+
+    /// Wakes the one who has waited longest.
+    pub fn notify_one(&self) {
+        self.waiters.wake_one();
+    }
+
+    /// Wakes all who wait.
+    pub fn notify_all(&self) {
+        self.waiters.wake_all();
+    }
+
+    fn wait_until<'a, T: ?Sized>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        until: Option<Instant>,
+    ) -> LockResult<MutexGuard<'a, T>> {
+        let context = park::current();
+        let me = context.parker.unparker();
+        let mutex = guard.mutex;
+        // Added before the mutex is given back: whoever changes something after that notifies this one, too.
+        self.waiters.add(&me);
+        drop(guard);
+        // If it cannot wait, it returns early; taking the mutex says why.
+        let _ = context.park(until);
+        self.waiters.remove(&me);
+        mutex.lock()
+    }
+}
+
+impl fmt::Debug for Condvar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Condvar").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,269 @@
+//! Handlers that talk to others: sockets of their own, and siblings.
+
+use std::io::{self, BufRead, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::sync::{Arc, Barrier, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socketserver::backend::BackendName;
+use socketserver::net::{TcpStream, UdpSocket, UnixStream};
+use socketserver::{AnyServer, HandlerFactory, Request, listener, spawn};
+
+/// Serves `handler` while `client` runs.
+fn serve<Kind>(backend: BackendName, handler: impl HandlerFactory<Kind>, client: impl FnOnce(SocketAddr)) {
+    let listener = listener::bind("tcp://127.0.0.1:0").expect("a listener");
+    let mut server = AnyServer::new(listener, backend.backend(), handler);
+    let (addr, handle) = (server.local_addr().as_inet().expect("an IP address"), server.shutdown_handle());
+    let serving = thread::spawn(move || server.serve_forever().map(|_| server.close()));
+    client(addr);
+    handle.drain(Duration::from_secs(5));
+    let closed = serving.join().expect("no panic").expect("serving ends well").expect("closing ends well");
+    assert_eq!((closed.cut, closed.unfinished), (0, 0));
+}
+
+fn connect(addr: SocketAddr) -> std::net::TcpStream {
+    let stream = std::net::TcpStream::connect(addr).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    stream.set_write_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    stream
+}
+
+/// An echo server that knows nothing of this crate.
+fn echo_upstream() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let addr = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || io::copy(&mut &stream, &mut &stream));
+        }
+    });
+    addr
+}
+
+fn proxy(request: &mut Request, upstream: SocketAddr) -> io::Result<()> {
+    let mut upstream = TcpStream::connect(upstream)?;
+    let (mut back, mut peer) = (upstream.clone(), request.sender()?);
+    let replies = spawn(move || io::copy(&mut back, &mut peer))?;
+    loop {
+        let bytes = request.fill_buf()?;
+        if bytes.is_empty() {
+            break;
+        }
+        upstream.write_all(bytes)?;
+        let count = bytes.len();
+        request.consume(count);
+    }
+    upstream.shutdown(Shutdown::Write)?;
+    replies.join()??;
+    Ok(())
+}
+
+/// More than all the buffers on the way hold, so that everybody waits for everybody, in both directions.
+fn a_proxy_copies_both_ways(backend: BackendName) {
+    const SIZE: usize = 24 << 20;
+    let upstream = echo_upstream();
+    serve(
+        backend,
+        move |request: &mut Request| proxy(request, upstream),
+        |addr| {
+            let mut stream = connect(addr);
+            let mut writer = stream.try_clone().expect("a clone");
+            let sent: Vec<u8> = (0..SIZE).map(|index| (index * 7 + index / 251) as u8).collect();
+            let expected = sent.clone();
+            let writing = thread::spawn(move || {
+                writer.write_all(&sent).expect("the proxy reads");
+                writer.shutdown(Shutdown::Write).expect("a half-close");
+            });
+            let mut received = Vec::new();
+            stream.read_to_end(&mut received).expect("the proxy writes");
+            writing.join().expect("no panic");
+            assert!(received == expected, "{} bytes came back, not the {SIZE} that were sent", received.len());
+        },
+    );
+}
+
+fn many_proxied_clients_are_served(backend: BackendName) {
+    let upstream = echo_upstream();
+    serve(
+        backend,
+        move |request: &mut Request| proxy(request, upstream),
+        |addr| {
+            let clients: Vec<_> = (0..16)
+                .map(|client| {
+                    thread::spawn(move || {
+                        let mut stream = connect(addr);
+                        for round in 0..20 {
+                            let message = format!("client {client}, round {round}\n");
+                            stream.write_all(message.as_bytes()).expect("a write");
+                            let mut reply = vec![0; message.len()];
+                            stream.read_exact(&mut reply).expect("a reply");
+                            assert_eq!(reply, message.as_bytes());
+                        }
+                    })
+                })
+                .collect();
+            clients.into_iter().for_each(|client| client.join().expect("no panic"));
+        },
+    );
+}
+
+fn nobody_listening_is_refused(backend: BackendName) {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let handler = move |request: &mut Request| {
+        let kind = TcpStream::connect(free).err().map(|error| error.kind());
+        write!(request, "{kind:?}")
+    };
+    serve(backend, handler, |addr| {
+        assert_eq!(io::read_to_string(connect(addr)).expect("a reply"), "Some(ConnectionRefused)");
+    });
+}
+
+fn a_silent_upstream_times_out(backend: BackendName) {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let upstream = silent.local_addr().expect("an address");
+    let handler = move |request: &mut Request| {
+        let begun = Instant::now();
+        let mut stream = TcpStream::connect_timeout(&upstream, Duration::from_secs(30))?;
+        stream.set_read_timeout(Some(Duration::from_millis(100)));
+        let error = stream.read(&mut [0]).err().map(|error| error.kind());
+        let early = begun.elapsed() < Duration::from_millis(80);
+        write!(request, "{error:?} {early}")
+    };
+    serve(backend, handler, |addr| {
+        assert_eq!(io::read_to_string(connect(addr)).expect("a reply"), "Some(TimedOut) false");
+    });
+}
+
+fn names_are_resolved(backend: BackendName) {
+    let upstream = echo_upstream();
+    let handler = move |request: &mut Request| {
+        let mut stream = TcpStream::connect(("localhost", upstream.port()))?;
+        stream.write_all(b"hi")?;
+        stream.shutdown(Shutdown::Write)?;
+        io::copy(&mut stream, request)?;
+        Ok(())
+    };
+    serve(backend, handler, |addr| assert_eq!(io::read_to_string(connect(addr)).expect("a reply"), "hi"));
+}
+
+fn datagrams_and_unix_sockets_reach_others(backend: BackendName) {
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let upstream = udp.local_addr().expect("an address");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("upstream");
+    let unix = std::os::unix::net::UnixListener::bind(&path).expect("a listener");
+    thread::spawn(move || {
+        let mut buffer = [0; 16];
+        let (length, peer) = udp.recv_from(&mut buffer).expect("a datagram");
+        udp.send_to(&buffer[..length], peer).expect("a reply");
+        let (mut stream, _) = unix.accept().expect("a connection");
+        stream.write_all(b" over unix").expect("a write");
+    });
+    let handler = move |request: &mut Request| {
+        let socket = UdpSocket::connect(upstream)?;
+        socket.send(b"over udp")?;
+        let mut reply = [0; 16];
+        let length = socket.recv(&mut reply)?;
+        request.write_all(&reply[..length])?;
+        io::copy(&mut UnixStream::connect(&path)?, request)?;
+        Ok(())
+    };
+    serve(backend, handler, |addr| {
+        assert_eq!(io::read_to_string(connect(addr)).expect("a reply"), "over udp over unix");
+    });
+}
+
+/// The request is cut off while it waits for somebody else, and hears of it there.
+fn a_cut_ends_the_wait_for_others(backend: BackendName) {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let upstream = silent.local_addr().expect("an address");
+    let (told, kinds) = mpsc::channel();
+    let handler = move |_: &mut Request| {
+        let mut stream = TcpStream::connect(upstream)?;
+        let mut other = stream.clone();
+        let sibling = spawn(move || other.read(&mut [0]).map_err(|error| error.kind()))?;
+        let here = stream.read(&mut [0]).map_err(|error| error.kind());
+        let joined = sibling.join().map_err(|error| error.kind());
+        told.send((here, joined)).map_err(io::Error::other)
+    };
+    let listener = listener::bind("tcp://127.0.0.1:0").expect("a listener");
+    let mut server = AnyServer::new(listener, backend.backend(), handler);
+    let (addr, handle) = (server.local_addr().as_inet().expect("an IP address"), server.shutdown_handle());
+    let serving = thread::spawn(move || server.serve_forever().map(|served| served.cut));
+    let _client = connect(addr);
+    let _upstream = silent.accept().expect("the handler connects");
+    handle.drain(Duration::from_millis(50));
+    assert_eq!(serving.join().expect("no panic").expect("serving ends well"), 1);
+    let (here, joined) = kinds.recv_timeout(Duration::from_secs(30)).expect("the handler ends");
+    assert_eq!(here, Err(io::ErrorKind::ConnectionAborted));
+    // Joining is a wait of the request, too; the sibling may have ended before.
+    assert!(matches!(joined, Err(io::ErrorKind::ConnectionAborted) | Ok(Err(io::ErrorKind::ConnectionAborted))));
+}
+
+fn a_sibling_hands_back_its_result_and_its_panic(backend: BackendName) {
+    let handler = |request: &mut Request| {
+        let answer = spawn(|| 42)?.join()?;
+        let broken = spawn(|| panic!("sibling"))?;
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| broken.join()));
+        let text = panic.err().and_then(|payload| payload.downcast_ref::<&str>().map(|text| text.to_string()));
+        write!(request, "{answer} {text:?}")
+    };
+    serve(backend, handler, |addr| {
+        assert_eq!(io::read_to_string(connect(addr)).expect("a reply"), "42 Some(\"sibling\")");
+    });
+}
+
+macro_rules! on_every_backend {
+    ($($behaviour:ident)*) => {
+        $(
+            mod $behaviour {
+                use super::BackendName;
+
+                #[test]
+                fn sequential() {
+                    super::$behaviour(BackendName::Sequential);
+                }
+                #[test]
+                fn threading() {
+                    super::$behaviour(BackendName::Threading);
+                }
+                #[test]
+                fn forking_style() {
+                    super::$behaviour(BackendName::ForkingStyle);
+                }
+                #[test]
+                fn event_loop() {
+                    super::$behaviour(BackendName::EventLoop);
+                }
+            }
+        )*
+    };
+}
+
+on_every_backend! {
+    a_proxy_copies_both_ways
+    many_proxied_clients_are_served
+    nobody_listening_is_refused
+    a_silent_upstream_times_out
+    names_are_resolved
+    datagrams_and_unix_sockets_reach_others
+    a_cut_ends_the_wait_for_others
+    a_sibling_hands_back_its_result_and_its_panic
+}
+
+#[test]
+fn outside_of_any_handler_a_thread_waits() {
+    let addr = echo_upstream();
+    let barrier = Arc::new(Barrier::new(2));
+    let other = barrier.clone();
+    let sibling = spawn(move || {
+        other.wait();
+        let mut stream = TcpStream::connect(addr)?;
+        stream.write_all(b"alone")?;
+        stream.shutdown(Shutdown::Write)?;
+        io::read_to_string(stream)
+    });
+    barrier.wait();
+    assert_eq!(sibling.and_then(|sibling| sibling.join()).expect("it ends").expect("an echo"), "alone");
+}

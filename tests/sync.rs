@@ -1,0 +1,237 @@
+//! Locks and channels that park: on every backend the same handlers, on one loop where that is a loop.
+
+use std::io::{self, BufRead, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use socketserver::backend::{Backend, BackendName, EventLoop};
+use socketserver::sync::{Condvar, Mutex, channel};
+use socketserver::{AnyServer, HandlerFactory, Request, ShutdownHandle, listener, spawn};
+
+/// One loop, so that whoever blocked it would block everybody.
+fn backend(name: BackendName) -> Box<dyn Backend> {
+    match name {
+        BackendName::EventLoop => Box::new(EventLoop::new(1)),
+        name => name.backend(),
+    }
+}
+
+struct Running {
+    addr: SocketAddr,
+    handle: ShutdownHandle,
+    serving: thread::JoinHandle<io::Result<usize>>,
+}
+
+fn serve<Kind>(name: BackendName, handler: impl HandlerFactory<Kind>) -> Running {
+    let listener = listener::bind("tcp://127.0.0.1:0").expect("a listener");
+    let mut server = AnyServer::new(listener, backend(name), handler);
+    let (addr, handle) = (server.local_addr().as_inet().expect("an IP address"), server.shutdown_handle());
+    let serving = thread::spawn(move || server.serve_forever().map(|served| served.cut));
+    Running { addr, handle, serving }
+}
+
+impl Running {
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.addr).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        stream
+    }
+
+    /// Ends serving, and says how many requests had to be cut off.
+    fn stop(self, grace: Duration) -> usize {
+        self.handle.drain(grace);
+        self.serving.join().expect("no panic").expect("serving ends well")
+    }
+}
+
+/// Each client's request holds the lock while it waits for its client twice: no two are ever in there.
+fn a_mutex_is_held_across_io(name: BackendName) {
+    let inside = Arc::new(Mutex::new(0));
+    let shared = inside.clone();
+    let running = serve(name, move |request: &mut Request| {
+        let mut line = String::new();
+        request.read_line(&mut line)?;
+        let mut count = shared.lock().expect("nobody panics");
+        *count += 1;
+        let before = *count;
+        request.write_all(b"in\n")?;
+        request.read_line(&mut line)?;
+        request.sleep(Duration::from_millis(1))?;
+        assert_eq!(*count, before);
+        writeln!(request, "{count}")
+    });
+    let clients: Vec<_> = (0..16)
+        .map(|_| {
+            let mut stream = running.connect();
+            thread::spawn(move || {
+                stream.write_all(b"a\nb\n").expect("a write");
+                let mut text = String::new();
+                stream.read_to_string(&mut text).expect("a reply");
+                text
+            })
+        })
+        .collect();
+    let mut replies: Vec<String> = clients.into_iter().map(|client| client.join().expect("no panic")).collect();
+    replies.sort_by_key(String::len);
+    let mut numbers: Vec<usize> = replies.iter().map(|text| text[3..].trim().parse().expect("a number")).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=16).collect::<Vec<_>>());
+    assert_eq!(running.stop(Duration::from_secs(5)), 0);
+    assert_eq!(*inside.lock().expect("nobody panicked"), 16);
+}
+
+fn a_panic_poisons_and_only_that_mutex(name: BackendName) {
+    let mutexes = Arc::new((Mutex::new(()), Mutex::new(())));
+    let shared = mutexes.clone();
+    let running = serve(name, move |request: &mut Request| {
+        let mut line = String::new();
+        request.read_line(&mut line)?;
+        if line == "panic\n" {
+            let _guard = shared.0.lock();
+            panic!("as it is told");
+        }
+        let _guard = shared.1.lock();
+        request.read_line(&mut line)?;
+        Ok(())
+    });
+    // A sequential server would serve nobody beside it.
+    let innocent = (name != BackendName::Sequential).then(|| {
+        let mut innocent = running.connect();
+        innocent.write_all(b"hold\n").expect("a write");
+        innocent
+    });
+    let mut guilty = running.connect();
+    guilty.write_all(b"panic\n").expect("a write");
+    assert_eq!(guilty.read(&mut [0]).expect("the end"), 0);
+    drop(innocent);
+    assert_eq!(running.stop(Duration::from_secs(5)), 0);
+    assert!(mutexes.0.is_poisoned() && !mutexes.1.is_poisoned());
+    mutexes.0.clear_poison();
+    assert!(mutexes.0.lock().is_ok());
+}
+
+/// A bounded channel between a request and its sibling, far smaller than what goes through it.
+fn a_channel_carries_everything_in_order(name: BackendName) {
+    let running = serve(name, |request: &mut Request| {
+        let (sender, receiver) = channel::bounded(3);
+        let other = spawn(move || (0..10_000u64).try_for_each(|number| sender.send(number)))?;
+        let mut expected = 0;
+        for number in receiver.iter() {
+            assert_eq!(number, expected);
+            expected += 1;
+        }
+        assert!(other.join()?.is_ok());
+        write!(request, "{expected}")
+    });
+    let clients: Vec<_> = (0..4).map(|_| running.connect()).collect();
+    for client in clients {
+        assert_eq!(io::read_to_string(client).expect("a reply"), "10000");
+    }
+    assert_eq!(running.stop(Duration::from_secs(5)), 0);
+}
+
+/// A thread that belongs to no server sends; requests wait for it.
+fn a_thread_may_be_at_the_other_end(name: BackendName) {
+    let (sender, receiver) = channel::unbounded::<String>();
+    let running = serve(name, move |request: &mut Request| {
+        let word = receiver.recv().map_err(io::Error::other)?;
+        request.write_all(word.as_bytes())
+    });
+    let first = running.connect();
+    sender.send("one".to_string()).expect("somebody receives");
+    assert_eq!(io::read_to_string(first).expect("a reply"), "one");
+    sender.send("two".to_string()).expect("somebody receives");
+    assert_eq!(io::read_to_string(running.connect()).expect("a reply"), "two");
+    assert_eq!(running.stop(Duration::from_secs(5)), 0);
+}
+
+fn a_condvar_wakes_whom_it_concerns(name: BackendName) {
+    let running = serve(name, |request: &mut Request| {
+        let shared = Arc::new((Mutex::new(0), Condvar::new()));
+        let siblings = (0..4)
+            .map(|number| {
+                let shared = shared.clone();
+                spawn(move || {
+                    let (turn, changed) = &*shared;
+                    let mut turn = changed.wait_while(turn.lock().unwrap(), |turn| *turn != number).unwrap();
+                    *turn += 1;
+                    changed.notify_all();
+                })
+            })
+            .collect::<io::Result<Vec<_>>>()?;
+        let (turn, changed) = &*shared;
+        let guard = turn.lock().unwrap();
+        let guard = changed.wait_while(guard, |turn| *turn < 4).unwrap();
+        let (guard, timed_out) = changed.wait_timeout(guard, Duration::from_millis(5)).unwrap();
+        write!(request, "{} {timed_out}", *guard)?;
+        drop(guard);
+        siblings.into_iter().try_for_each(|sibling| sibling.join())
+    });
+    // What nobody has notified may still have returned early, which is no reason to say that the time was over.
+    assert!(io::read_to_string(running.connect()).expect("a reply").starts_with("4 "));
+    assert_eq!(running.stop(Duration::from_secs(5)), 0);
+}
+
+fn a_cut_ends_the_wait_for_a_channel(name: BackendName) {
+    let (_keep, receiver) = channel::unbounded::<()>();
+    let (told, outcome) = channel::unbounded();
+    let running = serve(name, move |request: &mut Request| {
+        request.write_all(b"!")?;
+        told.send(receiver.recv().is_err()).map_err(io::Error::other)
+    });
+    let mut client = running.connect();
+    client.read_exact(&mut [0]).expect("the handler runs");
+    assert_eq!(running.stop(Duration::from_millis(50)), 1);
+    assert_eq!(outcome.recv_timeout(Duration::from_secs(30)), Ok(true));
+}
+
+macro_rules! on_every_backend {
+    ($($behaviour:ident)*) => {
+        $(
+            mod $behaviour {
+                use super::BackendName;
+
+                #[test]
+                fn sequential() {
+                    super::$behaviour(BackendName::Sequential);
+                }
+                #[test]
+                fn threading() {
+                    super::$behaviour(BackendName::Threading);
+                }
+                #[test]
+                fn forking_style() {
+                    super::$behaviour(BackendName::ForkingStyle);
+                }
+                #[test]
+                fn event_loop() {
+                    super::$behaviour(BackendName::EventLoop);
+                }
+            }
+        )*
+    };
+}
+
+on_every_backend! {
+    a_mutex_is_held_across_io
+    a_panic_poisons_and_only_that_mutex
+    a_channel_carries_everything_in_order
+    a_thread_may_be_at_the_other_end
+    a_condvar_wakes_whom_it_concerns
+    a_cut_ends_the_wait_for_a_channel
+}
+
+#[test]
+fn ends_that_are_gone_are_told() {
+    let (sender, receiver) = channel::bounded::<u8>(1);
+    drop(receiver);
+    assert!(sender.send(1).is_err());
+    let (sender, receiver) = channel::bounded::<u8>(1);
+    sender.send(1).expect("there is room");
+    drop(sender);
+    assert_eq!((receiver.recv(), receiver.recv()), (Ok(1), Err(channel::RecvError)));
+    let (_sender, receiver) = channel::bounded::<u8>(1);
+    assert_eq!(receiver.recv_timeout(Duration::from_millis(1)), Err(channel::RecvTimeoutError::Timeout));
+}
