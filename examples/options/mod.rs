@@ -52,6 +52,13 @@ impl Options {
         }
     }
 
+    /// The address that was asked for.
+    // Not every example looks at it.
+    #[allow(dead_code)]
+    pub fn bind(&self) -> &Addr {
+        &self.bind
+    }
+
     fn try_serve<Kind>(self, handler: impl HandlerFactory<Kind>, hint: impl FnOnce(&Addr) -> String) -> io::Result<()> {
         let mut server = AnyServer::new(self.listener()?, self.backend(), handler);
         if let Some(max) = self.max_connections {
@@ -91,6 +98,8 @@ impl Options {
 }
 
 /// The command that talks to a server at `addr`.
+// Not every example is for it.
+#[allow(dead_code)]
 pub fn netcat(addr: &Addr) -> String {
     let path = || addr.as_path().map_or_else(|| addr.to_string(), |path| path.display().to_string());
     match addr {
@@ -123,7 +132,7 @@ fn drain_on_signals(server: &AnyServer, grace: Duration) -> io::Result<()> {
     Ok(())
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub fn seconds(text: &str) -> Result<Duration, String> {
     let expected = || format!("expected a number of seconds, such as 5 or 0.5, not {text:?}");
     let seconds: f64 = text.parse().map_err(|_| expected())?;
     Duration::try_from_secs_f64(seconds).map_err(|_| expected())

@@ -1,0 +1,151 @@
+//! A server that cannot accept, or cannot run what it has accepted, waits for better times without haste and without noise.
+//!
+//! Each test takes something away from its whole process, and so has one of its own.
+
+mod support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
+use socketserver::AnyServer;
+use socketserver::backend::{BackendName, EventLoop, Threading};
+
+use support::cell::{Cell, bind_with};
+use support::child::{in_child, keep_log, kept_lines};
+use support::client::Client;
+use support::echo;
+use support::running::Running;
+
+/// The cells of streams: a datagram's server needs no descriptor for a request.
+macro_rules! table {
+    ($($backend:ident { $($kind:ident)* })*) => {
+        $(mod $backend {
+            $(mod $kind {
+                #[test]
+                fn out_of_descriptors_it_waits_and_serves_who_is_queued() {
+                    crate::in_child(|| {
+                        crate::out_of_descriptors(crate::Cell::named(stringify!($backend), stringify!($kind)));
+                    });
+                }
+            })*
+        })*
+    };
+}
+
+table! {
+    sequential { tcp4 tcp6 unix_stream }
+    threading { tcp4 tcp6 unix_stream }
+    forking_style { tcp4 tcp6 unix_stream }
+    event_loop { tcp4 tcp6 unix_stream }
+}
+
+/// The client connects while there is no descriptor for it. It is served when there is one, without another client coming.
+fn out_of_descriptors(cell: Cell) {
+    /// How long the server is watched while it can do nothing.
+    const WATCHED: Duration = Duration::from_millis(700);
+
+    keep_log();
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, echo));
+    assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+    // Its descriptor is free a little after its client has seen the end.
+    support::until("the first request is over", || (running.stats)().live == 0);
+    let mut queued = Client::open(&running.addr);
+    let hoard = hoard_descriptors();
+    queued.join().expect("the kernel queues it");
+    queued.write_all(b"hello").unwrap();
+
+    let (watched, worked) = (Instant::now(), cpu_time());
+    queued.read_timeout(WATCHED);
+    assert_eq!(queued.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock, "nobody can have served it");
+    let (watched, worked) = (watched.elapsed(), cpu_time() - worked);
+    assert!(worked < watched.mul_f64(0.1), "{worked:?} of computing in {watched:?}");
+    let tries = (running.stats)().accept_errors;
+    assert!((2..20).contains(&tries), "{tries} tries to accept");
+    let lines = kept_lines("");
+    assert_eq!(lines.len(), 1, "one line for the episode: {lines:?}");
+    assert!(lines[0].starts_with("WARN cannot accept"), "{lines:?}");
+
+    drop(hoard);
+    queued.read_timeout(support::PATIENCE);
+    assert_eq!(queued.take_bytes(5), b"hello");
+    drop(queued);
+    assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+    let stats = running.finish();
+    assert_eq!((stats.accepted, stats.completed), (3, 3));
+}
+
+#[test]
+fn without_a_thread_a_request_is_refused() {
+    in_child(|| {
+        // Each thread would need more than what is left.
+        let backend = Threading::new().stack_size(1 << 30);
+        out_of_memory(|place| bind_with(place, backend, echo));
+    });
+}
+
+#[test]
+fn without_a_stack_a_request_is_refused() {
+    in_child(|| {
+        // The first stacks are mapped together, and need a gigabyte of address space.
+        let backend = EventLoop::new(1).stack_size(16 << 20);
+        out_of_memory(|place| bind_with(place, backend, echo));
+    });
+}
+
+/// Clients are refused while there is no address space for their requests, and served afterwards. One line says so.
+fn out_of_memory(bind: impl FnOnce(&support::cell::Place) -> AnyServer) {
+    keep_log();
+    let place = Cell { backend: BackendName::Threading, kind: support::cell::Kind::Tcp4 }.place();
+    let running = Running::start(bind(&place));
+    let limit = getrlimit(Resource::As);
+    setrlimit(Resource::As, Rlimit { current: Some(address_space() + (512 << 20)), maximum: limit.maximum }).unwrap();
+    for _ in 0..3 {
+        assert!(Client::connect(&running.addr).is_hung_up());
+    }
+    assert_eq!((running.stats)().refused, 3);
+    setrlimit(Resource::As, limit).unwrap();
+    for _ in 0..3 {
+        assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+    }
+    let stats = running.finish();
+    assert_eq!((stats.accepted, stats.refused, stats.completed), (6, 3, 3));
+    let lines = kept_lines("");
+    assert_eq!(lines.len(), 1, "one line for the episode: {lines:?}");
+    assert!(lines[0].starts_with("WARN refusing"), "{lines:?}");
+}
+
+/// A stack that no system gives: the server cannot run anything, but it stops and closes.
+#[test]
+fn a_server_that_can_run_nothing_still_closes() {
+    let place = Cell { backend: BackendName::Threading, kind: support::cell::Kind::UnixStream }.place();
+    let running = Running::start(bind_with(&place, Threading::new().stack_size(1 << 48), echo));
+    for _ in 0..10 {
+        assert!(Client::connect(&running.addr).is_hung_up());
+    }
+    let stats = running.finish();
+    assert_eq!((stats.accepted, stats.refused), (10, 10));
+}
+
+/// Takes all descriptors that this process may have, after it has lowered their number.
+fn hoard_descriptors() -> Vec<std::fs::File> {
+    let limit = getrlimit(Resource::Nofile);
+    let few = support::descriptors::open_descriptors() as u64 + 20;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(few), maximum: limit.maximum }).unwrap();
+    std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect()
+}
+
+/// What all threads of this process have computed.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Bytes of address space that this process has mapped.
+fn address_space() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").expect("Linux shows the sizes");
+    let pages: u64 = pages.split(' ').next().and_then(|pages| pages.parse().ok()).expect("the first is a number");
+    pages * rustix::param::page_size() as u64
+}

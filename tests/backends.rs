@@ -1,0 +1,153 @@
+//! What every backend must survive and promise, over TCP and over Unix streams.
+//!
+//! A behaviour is a function of a [`Cell`](support::cell::Cell), written once in one of the files of `backends/`, and a test in
+//! each cell: `event_loop::tcp4::a_read_has_a_timeout`. Three files are about what only some backends have: `threads.rs`, `pools.rs`, `event_loops.rs`.
+
+mod support;
+
+#[path = "backends/drains.rs"]
+mod drains;
+#[path = "backends/event_loops.rs"]
+mod event_loops;
+#[path = "backends/limits.rs"]
+mod limits;
+#[path = "backends/panics.rs"]
+mod panics;
+#[path = "backends/peers.rs"]
+mod peers;
+#[path = "backends/pools.rs"]
+mod pools;
+#[path = "backends/processes.rs"]
+mod processes;
+#[path = "backends/senders.rs"]
+mod senders;
+#[path = "backends/shutdowns.rs"]
+mod shutdowns;
+#[path = "backends/threads.rs"]
+mod threads;
+#[path = "backends/timeouts.rs"]
+mod timeouts;
+#[path = "backends/waits.rs"]
+mod waits;
+
+macro_rules! table {
+    ($($backend:ident { $($kind:ident)* })*) => {
+        $(mod $backend {
+            $(mod $kind {
+                cell!($backend $kind);
+            })*
+        })*
+    };
+}
+
+/// What all backends do.
+macro_rules! cell {
+    (sequential $kind:ident) => {
+        cell!(@all sequential $kind);
+    };
+    ($backend:ident $kind:ident) => {
+        cell!(@all $backend $kind);
+        cell!(@concurrent $backend $kind);
+    };
+    (@all $backend:ident $kind:ident) => {
+        behaviours! { $backend $kind shutdowns:
+            a_shutdown_may_race_the_start,
+            handlers_may_race_to_stop_their_server,
+        }
+        behaviours! { $backend $kind timeouts:
+            a_read_has_a_timeout,
+            a_write_has_a_timeout,
+            a_lively_peer_meets_the_deadline,
+            a_sleep_meets_the_deadline,
+            the_listeners_timeout_is_where_requests_begin,
+        }
+        behaviours! { $backend $kind drains:
+            a_drain_lets_a_busy_request_finish,
+            a_drain_ends_an_idle_connection,
+            a_drain_ends_a_silent_connection,
+            a_drain_spares_a_half_read_message,
+            a_drain_ends_what_says_that_it_is_idle,
+            at_the_deadline_a_read_is_cut,
+            at_the_deadline_a_write_is_cut,
+            at_the_deadline_a_sleep_is_cut,
+            at_the_deadline_a_write_in_a_destructor_is_cut,
+        }
+        behaviours! { $backend $kind peers:
+            a_half_closed_client_gets_a_long_answer,
+            unread_input_does_not_cut_the_answer,
+            a_reset_is_an_error_of_the_read,
+            a_vectored_write_arrives_whole,
+        }
+        behaviours! { $backend $kind panics:
+            two_hundred_panics_end_two_hundred_requests,
+            unsent_bytes_of_a_panicking_handler_hold_up_nobody,
+        }
+        behaviours! { $backend $kind senders:
+            a_message_of_another_thread_arrives,
+            messages_are_never_mixed,
+            a_full_queue_takes_no_message,
+            a_sender_may_end_the_request,
+            a_sender_outlives_its_request,
+        }
+        behaviours! { $backend $kind waits:
+            a_sleep_takes_its_time,
+            offloaded_work_gives_its_result,
+            a_panic_of_offloaded_work_is_the_requests,
+        }
+        in_processes! { $backend $kind processes:
+            a_large_write_arrives_whole_in_a_rain_of_signals,
+            ten_requests_leave_few_threads,
+            hundreds_of_connections_leave_nothing,
+            a_closed_peer_raises_no_signal,
+        }
+    };
+    (@concurrent $backend:ident $kind:ident) => {
+        behaviours! { $backend $kind drains:
+            a_drain_tells_the_idle_from_the_busy,
+        }
+        behaviours! { $backend $kind peers:
+            who_never_reads_holds_up_nobody,
+        }
+        behaviours! { $backend $kind senders:
+            a_handler_writes_to_the_peer_of_another,
+        }
+        behaviours! { $backend $kind waits:
+            others_are_served_while_one_sleeps,
+            others_are_served_while_one_offloads,
+        }
+        behaviours! { $backend $kind limits:
+            no_more_handlers_run_than_may,
+            no_more_handlers_run_than_may_in_a_crowd,
+            a_busy_reply_arrives_whole,
+            limits_may_change_under_load,
+        }
+    };
+}
+
+macro_rules! behaviours {
+    ($backend:ident $kind:ident $file:ident: $($behaviour:ident,)*) => {
+        $(#[test]
+        fn $behaviour() {
+            crate::$file::$behaviour(crate::support::cell::Cell::named(stringify!($backend), stringify!($kind)));
+        })*
+    };
+}
+
+/// As `behaviours`, each in a process of its own.
+macro_rules! in_processes {
+    ($backend:ident $kind:ident $file:ident: $($behaviour:ident,)*) => {
+        $(#[test]
+        fn $behaviour() {
+            crate::support::child::in_child(|| {
+                crate::$file::$behaviour(crate::support::cell::Cell::named(stringify!($backend), stringify!($kind)));
+            });
+        })*
+    };
+}
+
+table! {
+    sequential { tcp4 unix_stream }
+    threading { tcp4 unix_stream }
+    forking_style { tcp4 unix_stream }
+    event_loop { tcp4 unix_stream }
+}

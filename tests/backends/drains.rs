@@ -1,0 +1,195 @@
+//! Drains: the idle end at once, the busy finish, what is left is cut at the deadline, and nobody new comes in.
+
+use std::io::{self, BufRead, BufWriter, ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::unbounded;
+use socketserver::Request;
+
+use crate::support::cell::{Cell, Place};
+use crate::support::client::Client;
+use crate::support::gate::Gate;
+use crate::support::running::{Running, close};
+use crate::support::{PATIENCE, assert_cut_at, echo, receive};
+
+const DEADLINE: Duration = Duration::from_millis(250);
+
+/// Answers each line with ten thousand copies, once the gate is open for those that begin with `w`.
+fn lines(gate: Gate) -> impl Fn(&mut Request) -> io::Result<()> + Send + Sync {
+    move |request| {
+        let mut line = String::new();
+        while request.read_line(&mut line)? > 0 {
+            if line.starts_with('w') {
+                gate.pass(request)?;
+            }
+            request.write_all(line.repeat(10_000).as_bytes())?;
+            line.clear();
+        }
+        Ok(())
+    }
+}
+
+/// One request in flight gets its whole reply; meanwhile nobody can connect.
+pub fn a_drain_lets_a_busy_request_finish(cell: Cell) {
+    let (place, gate) = (Place::apart(cell.kind), Gate::default());
+    let running = Running::start(cell.bind(&place, lines(gate.clone())));
+    let mut busy = Client::connect(&running.addr);
+    busy.write_all(b"wait\n").unwrap();
+    gate.wait_for(1);
+    running.handle.drain(PATIENCE);
+    gate.open();
+    assert_eq!(busy.read_all(), b"wait\n".repeat(10_000));
+    let addr = running.addr.clone();
+    let (server, served) = running.ended();
+    assert!(Client::try_connect(&addr).is_err(), "a drained server takes no connection");
+    assert_eq!((served.cut, served.unfinished), (0, 0));
+    assert_eq!(close(server).completed, 1);
+}
+
+/// It has had its answer, and nothing has come since.
+pub fn a_drain_ends_an_idle_connection(cell: Cell) {
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, echo));
+    let mut idle = Client::connect(&running.addr);
+    idle.write_all(b"hello").unwrap();
+    assert_eq!(idle.take_bytes(5), b"hello");
+    assert_ends_at_once(running, idle);
+}
+
+/// It has never said a word.
+pub fn a_drain_ends_a_silent_connection(cell: Cell) {
+    let place = cell.place();
+    let (began, beginning) = unbounded();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        let _ = began.send(());
+        echo(request)
+    }));
+    let silent = Client::connect(&running.addr);
+    receive("the beginning of the request", &beginning);
+    assert_ends_at_once(running, silent);
+}
+
+/// The handler reads two messages for each answer, and says so.
+pub fn a_drain_ends_what_says_that_it_is_idle(cell: Cell) {
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        request.read_exact(&mut [0; 5])?;
+        request.set_idle();
+        let _ = tell.send(());
+        assert!(request.fill_buf()?.is_empty());
+        assert!(request.is_draining());
+        Ok(())
+    }));
+    let mut client = Client::connect(&running.addr);
+    client.write_all(b"hello").unwrap();
+    receive("the first message", &told);
+    assert_ends_at_once(running, client);
+}
+
+fn assert_ends_at_once(running: Running, mut client: Client) {
+    let asked = Instant::now();
+    running.handle.drain(PATIENCE);
+    assert_eq!(client.read_all(), b"");
+    let (server, served) = running.ended();
+    assert!(asked.elapsed() < PATIENCE / 3, "the drain took {:?}", asked.elapsed());
+    assert_eq!(served.cut, 0);
+    assert_eq!(close(server).completed, 1, "the handler has read the end of the stream");
+}
+
+/// Half a line has been read: its other half is waited for, and answered.
+pub fn a_drain_spares_a_half_read_message(cell: Cell) {
+    let (place, gate) = (cell.place(), Gate::default());
+    gate.open();
+    let (tell, told) = unbounded();
+    let line = lines(gate);
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        request.fill_buf()?;
+        let _ = tell.send(());
+        line(request)
+    }));
+    let mut client = Client::connect(&running.addr);
+    client.write_all(b"he").unwrap();
+    receive("half a message", &told);
+    running.handle.drain(PATIENCE);
+    client.write_all(b"llo\n").unwrap();
+    assert_eq!(client.read_all(), b"hello\n".repeat(10_000));
+    assert_eq!(close(running.ended().0).completed, 1);
+}
+
+/// One in flight, one idle, one silent, all at once.
+pub fn a_drain_tells_the_idle_from_the_busy(cell: Cell) {
+    let (place, gate) = (cell.place(), Gate::default());
+    let running = Running::start(cell.bind(&place, lines(gate.clone())));
+    let mut silent = Client::connect(&running.addr);
+    let mut idle = Client::connect(&running.addr);
+    idle.write_all(b"hello\n").unwrap();
+    assert_eq!(idle.take_bytes(60_000), b"hello\n".repeat(10_000));
+    let mut busy = Client::connect(&running.addr);
+    busy.write_all(b"wait\n").unwrap();
+    gate.wait_for(1);
+    running.handle.drain(PATIENCE);
+    assert_eq!(silent.read_all(), b"");
+    assert_eq!(idle.read_all(), b"");
+    assert!(!running.has_ended());
+    gate.open();
+    assert_eq!(busy.read_all(), b"wait\n".repeat(10_000));
+    let (server, served) = running.ended();
+    assert_eq!((served.accepted, served.cut), (3, 0));
+    assert_eq!(close(server).completed, 3);
+}
+
+pub fn at_the_deadline_a_read_is_cut(cell: Cell) {
+    check_cut(cell, |request| request.read_exact(&mut [0; 2]));
+}
+
+pub fn at_the_deadline_a_write_is_cut(cell: Cell) {
+    check_cut(cell, |request| request.write_all(&vec![b'x'; 64 << 20]));
+}
+
+pub fn at_the_deadline_a_sleep_is_cut(cell: Cell) {
+    check_cut(cell, |request| request.sleep(PATIENCE * 2));
+}
+
+/// A `BufWriter` that panics sends its bytes when it is dropped, and the peer does not read.
+pub fn at_the_deadline_a_write_in_a_destructor_is_cut(cell: Cell) {
+    check_cut(cell, |request| {
+        let result = request.write_all(&vec![b'x'; 64 << 20]);
+        let mut writer = BufWriter::new(&mut *request);
+        let _ = writer.write_all(b"unsent");
+        result
+    });
+}
+
+/// A handler that would go on is cut off at the deadline, and so is all that it does afterwards.
+fn check_cut(cell: Cell, go_on: fn(&mut Request) -> io::Result<()>) {
+    let place = cell.place();
+    let (began, beginning) = unbounded();
+    let (tell, told) = unbounded();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        request.read_exact(&mut [0])?;
+        let _ = began.send(());
+        let result = go_on(request);
+        let errors = [
+            result.as_ref().err().map(io::Error::kind),
+            request.read(&mut [0]).err().map(|error| error.kind()),
+            request.write(b"x").err().map(|error| error.kind()),
+            request.sleep(Duration::ZERO).err().map(|error| error.kind()),
+            request.offload(|| ()).err().map(|error| error.kind()),
+        ];
+        let _ = tell.send(errors);
+        result
+    }));
+    let mut client = Client::connect(&running.addr);
+    client.write_all(b"x").unwrap();
+    receive("the beginning of the request", &beginning);
+    let asked = Instant::now();
+    running.handle.drain(DEADLINE);
+    let (server, served) = running.ended();
+    assert_cut_at(DEADLINE, asked.elapsed());
+    // On a busy machine it may not have got round to ending.
+    assert!(served.cut == 1 && served.unfinished <= 1, "{served:?}");
+    assert_eq!(receive("the handler's errors", &told), [Some(ErrorKind::ConnectionAborted); 5]);
+    let stats = close(server);
+    assert_eq!((stats.failed, stats.cut), (1, 1));
+}

@@ -1,0 +1,94 @@
+//! `EventLoop`: several loops share the connections, and a request stays on its own.
+
+use std::collections::HashSet;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::thread::{self, ThreadId};
+
+use crossbeam_channel::unbounded;
+use socketserver::Request;
+use socketserver::backend::EventLoop;
+
+use crate::support::cell::{Cell, bind_with};
+use crate::support::client::Client;
+use crate::support::running::Running;
+use crate::support::{echo, receive};
+
+#[test]
+fn all_loops_get_connections() {
+    for kind in ["tcp4", "unix_stream"] {
+        let place = Cell::named("event_loop", kind).place();
+        let (tell, told) = unbounded();
+        let running = Running::start(bind_with(&place, EventLoop::new(3), move |request: &mut Request| {
+            let here = thread::current().id();
+            let _ = tell.send(here);
+            let result = echo(request);
+            assert_eq!(thread::current().id(), here, "a started coroutine never changes its thread");
+            result
+        }));
+        let mut clients: Vec<Client> = Vec::new();
+        let mut threads: Vec<ThreadId> = Vec::new();
+        for _ in 0..9 {
+            let mut client = Client::connect(&running.addr);
+            client.write_all(b"hello").unwrap();
+            assert_eq!(client.take_bytes(5), b"hello");
+            clients.push(client);
+            threads.push(receive("the thread of the request", &told));
+        }
+        for thread in threads.iter().collect::<HashSet<_>>() {
+            let requests = threads.iter().filter(|other| *other == thread).count();
+            assert_eq!(requests, 3, "a new connection goes to the loop that has the fewest");
+        }
+        drop(clients);
+        assert_eq!(running.finish().completed, 9);
+    }
+}
+
+/// One client sends without end; another one's every message is answered meanwhile.
+#[test]
+fn a_flood_does_not_starve_the_others() {
+    let place = Cell::named("event_loop", "tcp4").place();
+    let running = Running::start(bind_with(&place, EventLoop::new(1), echo));
+    let flood = Client::connect(&running.addr);
+    let writing = flood.duplicate();
+    let flooding = thread::spawn(move || {
+        let mut writing = writing;
+        while writing.write_all(&[b'f'; 64 * 1024]).is_ok() {}
+    });
+    let reading = thread::spawn(move || {
+        let mut flood = BufReader::with_capacity(256 * 1024, flood);
+        while let Ok(count @ 1..) = flood.fill_buf().map(<[u8]>::len) {
+            flood.consume(count);
+        }
+    });
+    let mut client = Client::connect(&running.addr);
+    for _ in 0..100 {
+        client.write_all(b"ping").unwrap();
+        assert_eq!(client.take_bytes(4), b"ping");
+    }
+    drop(client);
+    // The flood is busy at any time, so a drain waits for it until the deadline.
+    running.handle.drain(std::time::Duration::from_millis(50));
+    let (server, _) = running.ended();
+    crate::support::running::close(server);
+    flooding.join().unwrap();
+    reading.join().unwrap();
+}
+
+/// A handler that goes deep, and one that panics there, on a stack of the least size that holds them.
+#[test]
+fn the_stack_is_as_large_as_asked_for() {
+    fn deep(levels: usize) -> usize {
+        let frame = std::hint::black_box([levels as u8; 1024]);
+        if levels == 0 { 0 } else { deep(levels - 1) + usize::from(frame[0] == levels as u8) }
+    }
+    let place = Cell::named("event_loop", "tcp4").place();
+    let backend = EventLoop::new(1).stack_size(8 << 20);
+    let running = Running::start(bind_with(&place, backend, |request: &mut Request| -> io::Result<()> {
+        let mut levels = String::new();
+        request.read_to_string(&mut levels)?;
+        let levels = levels.parse().map_err(io::Error::other)?;
+        writeln!(request, "{}", deep(levels))
+    }));
+    assert_eq!(Client::connect(&running.addr).ask(b"3000"), b"3000\n");
+    assert_eq!(running.finish().completed, 1);
+}

@@ -1,0 +1,98 @@
+//! Panics of every kind: each ends one request, and is counted.
+
+use std::io::{self, BufWriter, Read, Write};
+use std::panic::panic_any;
+use std::time::Duration;
+
+use socketserver::{Request, RequestHandler};
+
+use crate::support::cell::Cell;
+use crate::support::client::Client;
+use crate::support::running::Running;
+
+/// Whose destructor panics, too.
+struct Worse;
+
+impl Drop for Worse {
+    fn drop(&mut self) {
+        panic!("a worse panic, as the test wants");
+    }
+}
+
+/// Panics in one way or another, as the client's byte says; the last three from its destructor.
+#[derive(Default)]
+struct Panics {
+    way: u8,
+}
+
+impl RequestHandler for Panics {
+    fn handle(&mut self, request: &mut Request) -> io::Result<()> {
+        let mut way = [0];
+        request.read_exact(&mut way)?;
+        self.way = way[0];
+        if self.way < 5 {
+            self.panic();
+        }
+        Ok(())
+    }
+}
+
+impl Panics {
+    fn panic(&self) {
+        match self.way {
+            0 | 5 => panic!("text, as the test wants"),
+            1 | 6 => panic!("text with a {} in it, as the test wants", "value"),
+            2 | 7 => panic_any(17),
+            3 => panic_any(Worse),
+            4 => panic_any(Box::new(Worse)),
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        if self.way >= 5 {
+            self.panic();
+        }
+    }
+}
+
+pub fn two_hundred_panics_end_two_hundred_requests(cell: Cell) {
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, Panics::default));
+    for number in 0..200 {
+        assert_eq!(Client::connect(&running.addr).ask(&[number % 8]), b"");
+    }
+    assert_eq!(Client::connect(&running.addr).ask(&[8]), b"");
+    let stats = running.finish();
+    assert_eq!((stats.panicked, stats.failed, stats.completed), (200, 200, 1));
+}
+
+/// A `BufWriter` sends what it holds when a panic drops it, to a peer that does not read. No process aborts, and nobody waits
+/// for longer than the write may take.
+pub fn unsent_bytes_of_a_panicking_handler_hold_up_nobody(cell: Cell) {
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, |request: &mut Request| {
+        let mut message = [0; 5];
+        request.read_exact(&mut message)?;
+        if &message != b"panic" {
+            return request.write_all(&message);
+        }
+        request.set_write_timeout(Some(Duration::from_millis(50)));
+        // Now the system holds as much as it will.
+        let _ = request.write_all(&vec![b'x'; 64 << 20]);
+        let mut writer = BufWriter::new(request);
+        writer.write_all(b"unsent")?;
+        panic!("as the test wants");
+    }));
+    let doomed = [(); 3].map(|()| {
+        let mut client = Client::connect(&running.addr);
+        client.write_all(b"panic").unwrap();
+        client
+    });
+    assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+    let stats = running.finish();
+    assert_eq!((stats.panicked, stats.completed), (3, 1));
+    drop(doomed);
+}

@@ -1,0 +1,76 @@
+//! `ForkingStyle`: no more than its workers run, and it says how many do.
+
+use std::io::{Read, Write};
+use std::thread;
+
+use socketserver::backend::ForkingStyle;
+use socketserver::{ForkingStyleTcpServer, Request, Server};
+
+use crate::support::cell::{Cell, bind_with};
+use crate::support::client::Client;
+use crate::support::gate::Gate;
+use crate::support::running::Running;
+use crate::support::within;
+
+#[test]
+fn no_more_requests_run_than_there_are_workers() {
+    for kind in ["tcp4", "unix_stream"] {
+        let (place, gate) = (Cell::named("forking_style", kind).place(), Gate::default());
+        let its_gate = gate.clone();
+        let running = Running::start(bind_with(&place, ForkingStyle::new(2), move |request: &mut Request| {
+            request.read_exact(&mut [0; 5])?;
+            its_gate.pass(request)?;
+            request.write_all(b"bye")
+        }));
+        let clients: Vec<Client> = (0..10)
+            .map(|_| {
+                let mut client = Client::connect(&running.addr);
+                client.write_all(b"hello").unwrap();
+                client
+            })
+            .collect();
+        gate.wait_for(2);
+        assert_eq!((running.stats)().accepted, 2, "the others are in the kernel's queue");
+        gate.open();
+        clients.into_iter().for_each(|mut client| assert_eq!(client.read_all(), b"bye"));
+        assert_eq!(running.finish().completed, 10);
+        assert_eq!(gate.most(), 2);
+    }
+}
+
+#[test]
+fn active_children_are_the_workers_that_run_a_request() {
+    let gate = Gate::default();
+    let its_gate = gate.clone();
+    let mut server =
+        ForkingStyleTcpServer::bind("127.0.0.1:0", move |request: &mut Request| its_gate.pass(request)).unwrap();
+    assert_eq!(server.backend().max_children(), 40);
+    assert_eq!(server.backend().active_children(), 0);
+    let clients = [(); 3].map(|()| Client::connect(server.local_addr()));
+    for active in 1..=3 {
+        server.handle_request().unwrap();
+        gate.wait_for(active);
+        assert_eq!(server.backend().active_children(), active);
+    }
+    gate.open();
+    clients.into_iter().for_each(|mut client| assert_eq!(client.read_all(), b""));
+    within("closing", move || server.close()).unwrap();
+}
+
+/// At least one worker, whatever was asked for; a request runs on a thread that says what it is.
+#[test]
+fn workers_have_a_name_and_a_stack() {
+    let backend = ForkingStyle::new(0).stack_size(32 << 20);
+    assert_eq!(backend.max_children(), 1);
+    let listener = socketserver::listener::bind("127.0.0.1:0").unwrap();
+    let mut server = Server::new(listener, backend, |request: &mut Request| {
+        // More than the stack that std gives by default.
+        let room = std::hint::black_box([1_u8; 3 << 20]);
+        assert!(room.iter().step_by(4096).all(|byte| *byte == 1));
+        request.write_all(thread::current().name().unwrap_or_default().as_bytes())
+    });
+    let mut client = Client::connect(server.local_addr());
+    server.handle_request().unwrap();
+    assert_eq!(client.read_all(), b"worker-0");
+    within("closing", move || server.close()).unwrap();
+}

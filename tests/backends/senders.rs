@@ -1,0 +1,172 @@
+//! [`Sender`]: whole messages from elsewhere, between those of the handler.
+
+use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use crossbeam_channel::{Receiver, unbounded};
+use socketserver::{Request, Sender};
+
+use crate::support::cell::{Cell, Place};
+use crate::support::client::Client;
+use crate::support::running::Running;
+use crate::support::{echo, receive, within};
+
+/// Starts a server whose handler hands its sender to the test and goes on as `handle` says.
+fn start(cell: Cell, place: &Place, handle: fn(&mut Request) -> io::Result<()>) -> (Running, Receiver<Sender>) {
+    let (give, senders) = unbounded();
+    let server = cell.bind(place, move |request: &mut Request| {
+        let _ = give.send(request.sender()?);
+        handle(request)
+    });
+    (Running::start(server), senders)
+}
+
+/// While the handler waits to read.
+pub fn a_message_of_another_thread_arrives(cell: Cell) {
+    let place = cell.place();
+    let (running, senders) = start(cell, &place, echo);
+    let mut client = Client::connect(&running.addr);
+    let sender = receive("the sender", &senders);
+    assert_eq!(sender.peer_addr().scheme(), running.addr.scheme());
+    sender.send(b"news").unwrap();
+    assert_eq!(client.take_bytes(4), b"news");
+    client.write_all(b"hello").unwrap();
+    assert_eq!(client.take_bytes(5), b"hello");
+    drop(client);
+    assert_eq!(running.finish().completed, 1);
+}
+
+/// A chat of two.
+pub fn a_handler_writes_to_the_peer_of_another(cell: Cell) {
+    let place = cell.place();
+    let members = Arc::new(Mutex::new(Vec::<Sender>::new()));
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| -> io::Result<()> {
+        members.lock().unwrap().push(request.sender()?);
+        request.write_all(b"welcome\n")?;
+        let mut line = String::new();
+        while request.read_line(&mut line)? > 0 {
+            members.lock().unwrap().iter().for_each(|member| drop(member.send(line.as_bytes())));
+            line.clear();
+        }
+        Ok(())
+    }));
+    let mut members = [(); 2].map(|()| Client::connect(&running.addr));
+    members.iter_mut().for_each(|member| assert_eq!(member.take_bytes(8), b"welcome\n"));
+    members[0].write_all(b"hello\n").unwrap();
+    members.iter_mut().for_each(|member| assert_eq!(member.take_bytes(6), b"hello\n"));
+    drop(members);
+    assert_eq!(running.finish().completed, 2);
+}
+
+/// The handler's long lines and the short ones of two other threads, of which each takes several system calls.
+pub fn messages_are_never_mixed(cell: Cell) {
+    const LONG: usize = 600_000;
+    const SHORT: usize = 5_000;
+    let place = cell.place();
+    let handle = |request: &mut Request| {
+        let mut line = vec![b'h'; LONG];
+        line.push(b'\n');
+        for _ in 0..10 {
+            request.write_all(&line)?;
+        }
+        // While it waits here, the rest of the others' goes out.
+        echo(request)
+    };
+    let (running, senders) = start(cell, &place, handle);
+    let client = Client::connect(&running.addr);
+    let sender = receive("the sender", &senders);
+    let others: Vec<_> = [b'a', b'b']
+        .into_iter()
+        .map(|letter| {
+            let sender = sender.clone();
+            thread::spawn(move || {
+                let mut line = vec![letter; SHORT];
+                line.push(b'\n');
+                for _ in 0..100 {
+                    while let Err(error) = sender.send(&line) {
+                        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                        thread::yield_now();
+                    }
+                }
+            })
+        })
+        .collect();
+    let client = within("reading the messages", move || {
+        let mut client = io::BufReader::new(client);
+        let mut counts = [0; 3];
+        for _ in 0..210 {
+            let mut line = Vec::new();
+            client.read_until(b'\n', &mut line).unwrap();
+            assert_eq!(line.pop(), Some(b'\n'));
+            let letter = line[0];
+            assert!(line.iter().all(|byte| *byte == letter), "a message with another in it");
+            let (index, length) = match letter {
+                b'h' => (0, LONG),
+                b'a' => (1, SHORT),
+                _ => (2, SHORT),
+            };
+            assert_eq!(line.len(), length);
+            counts[index] += 1;
+        }
+        assert_eq!(counts, [10, 100, 100]);
+        client
+    });
+    others.into_iter().for_each(|other| other.join().unwrap());
+    drop(client);
+    running.finish();
+}
+
+/// The peer does not read. What was taken is in order, and nothing of the rest is in it.
+pub fn a_full_queue_takes_no_message(cell: Cell) {
+    const MESSAGE: usize = 50_000;
+    let place = cell.place();
+    let (running, senders) = start(cell, &place, echo);
+    let mut client = Client::connect(&running.addr);
+    let sender = receive("the sender", &senders).capacity(100_000);
+    let mut taken = 0;
+    let error = loop {
+        match sender.send(&[taken as u8; MESSAGE]) {
+            Ok(()) => taken += 1,
+            Err(error) => break error,
+        }
+        assert!(taken < 5_000, "the queue has no end");
+    };
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    for number in 0..taken {
+        assert!(client.take_bytes(MESSAGE).iter().all(|byte| *byte == number as u8));
+    }
+    client.half_close().unwrap();
+    assert_eq!(client.read_all(), b"");
+    assert_eq!(running.finish().completed, 1);
+}
+
+/// The handler waits to read, and is told that the request was ended.
+pub fn a_sender_may_end_the_request(cell: Cell) {
+    let place = cell.place();
+    let (running, senders) = start(cell, &place, |request| match request.read(&mut [0]) {
+        Err(error) if error.kind() == ErrorKind::ConnectionAborted => Err(error),
+        other => panic!("not {other:?}"),
+    });
+    let mut client = Client::connect(&running.addr);
+    let sender = receive("the sender", &senders);
+    sender.close();
+    assert_eq!(client.read_all(), b"");
+    match sender.send(b"too late").unwrap_err().kind() {
+        ErrorKind::ConnectionAborted | ErrorKind::NotConnected => {}
+        other => panic!("not {other:?}"),
+    }
+    let stats = running.finish();
+    assert_eq!((stats.failed, stats.cut), (1, 1));
+}
+
+/// It does not keep the request alive, and says that it is over.
+pub fn a_sender_outlives_its_request(cell: Cell) {
+    let place = cell.place();
+    let (running, senders) = start(cell, &place, echo);
+    assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+    let sender = receive("the sender", &senders);
+    assert_eq!(running.finish().completed, 1);
+    assert_eq!(sender.send(b"too late").unwrap_err().kind(), ErrorKind::NotConnected);
+    sender.close();
+}

@@ -1,0 +1,60 @@
+//! A shutdown that races the start of serving, from outside and from handlers.
+
+use std::io::Write;
+use std::sync::{Arc, Barrier, OnceLock};
+use std::thread;
+
+use socketserver::{Request, ShutdownHandle};
+
+use crate::support::cell::Cell;
+use crate::support::client::Client;
+use crate::support::echo;
+use crate::support::running::{Running, close};
+
+/// Whichever comes first, serving ends.
+pub fn a_shutdown_may_race_the_start(cell: Cell) {
+    for _ in 0..20 {
+        let place = cell.place();
+        let server = cell.bind(&place, echo);
+        let handle = server.shutdown_handle();
+        let together = Arc::new(Barrier::new(2));
+        let racing = {
+            let together = together.clone();
+            thread::spawn(move || {
+                together.wait();
+                handle.shutdown();
+            })
+        };
+        together.wait();
+        let (server, _) = Running::start(server).ended();
+        racing.join().unwrap();
+        close(server);
+    }
+}
+
+/// Of several handlers each stops the server, which has hardly begun.
+pub fn handlers_may_race_to_stop_their_server(cell: Cell) {
+    for _ in 0..20 {
+        let place = cell.place();
+        let handle = Arc::new(OnceLock::<ShutdownHandle>::new());
+        let its_handle = handle.clone();
+        let server = cell.bind(&place, move |request: &mut Request| {
+            its_handle.get().expect("set before the start").shutdown();
+            echo(request)
+        });
+        handle.get_or_init(|| server.shutdown_handle());
+        let clients: Vec<Client> = (0..4)
+            .map(|_| {
+                let mut client = Client::connect(server.local_addr());
+                client.write_all(b"stop").unwrap();
+                client.half_close().unwrap();
+                client
+            })
+            .collect();
+        let (server, served) = Running::start(server).ended();
+        assert!((1..=4).contains(&served.accepted));
+        assert_eq!(served.cut, 0);
+        drop(clients);
+        close(server);
+    }
+}

@@ -1,0 +1,82 @@
+//! `Threading` and `ForkingStyle`: handlers on threads of their own, which the server waits for, or not.
+
+use std::io::{Read, Write};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{bounded, unbounded};
+use socketserver::Request;
+use socketserver::backend::{Backend, ForkingStyle, Threading};
+
+use crate::support::cell::{Kind, Place, bind_with};
+use crate::support::client::Client;
+use crate::support::gate::Gate;
+use crate::support::running::Running;
+use crate::support::{PATIENCE, assert_cut_at, receive, until, within};
+
+/// The requests go on when serving has ended, and even when the server is gone.
+#[test]
+fn without_block_on_close_requests_are_on_their_own() {
+    for backend in [Threading::new().block_on_close(false), Threading::new().daemon_threads(true)] {
+        let (place, gate) = (Place::new(Kind::Tcp4), Gate::default());
+        let its_gate = gate.clone();
+        let running = Running::start(bind_with(&place, backend, move |request: &mut Request| {
+            its_gate.pass(request)?;
+            assert!(!request.is_draining());
+            request.write_all(b"done")
+        }));
+        let mut client = Client::connect(&running.addr);
+        gate.wait_for(1);
+        let stats = running.stats.clone();
+        let (server, served) = running.stop();
+        assert_eq!((served.cut, server.stats().live), (0, 1));
+        within("closing", move || server.close()).unwrap();
+        gate.open();
+        assert_eq!(client.read_all(), b"done");
+        until("the request is counted", || stats().completed == 1);
+    }
+}
+
+/// It computes, or blocks outside of this crate's calls, so that it does not notice that it was cut off. Nobody waits for it.
+#[test]
+fn a_handler_that_does_not_notice_the_end_is_left_behind() {
+    const DEADLINE: Duration = Duration::from_millis(250);
+    let backends: [Box<dyn Backend>; 2] = [Box::new(Threading::new()), Box::new(ForkingStyle::new(1))];
+    for backend in backends {
+        let place = Place::new(Kind::UnixStream);
+        let (began, beginning) = unbounded();
+        let (finish, finished) = bounded::<()>(0);
+        let running = Running::start(bind_with(&place, backend, move |_: &mut Request| {
+            let _ = began.send(());
+            let _ = finished.recv_timeout(PATIENCE);
+            Ok(())
+        }));
+        let mut client = Client::connect(&running.addr);
+        receive("the beginning of the request", &beginning);
+        let asked = Instant::now();
+        running.handle.drain(DEADLINE);
+        let (server, served) = running.ended();
+        assert_eq!((served.cut, served.unfinished), (1, 1));
+        assert_cut_at(DEADLINE, asked.elapsed());
+        let served = within("closing", move || server.shutdown_deadline(DEADLINE).close()).unwrap();
+        assert_eq!(served.unfinished, 1);
+        assert_cut_at(DEADLINE, asked.elapsed());
+        assert_eq!(client.read_all(), b"", "its connection is cut in spite of it");
+        drop(finish);
+    }
+}
+
+#[test]
+fn threads_have_a_name_and_a_stack() {
+    let place = Place::new(Kind::Tcp4);
+    let backend = Threading::new().stack_size(32 << 20);
+    let running = Running::start(bind_with(&place, backend, |request: &mut Request| {
+        request.read_exact(&mut [0; 5])?;
+        let room = std::hint::black_box([1_u8; 3 << 20]);
+        assert!(room.iter().step_by(4096).all(|byte| *byte == 1));
+        request.write_all(thread::current().name().unwrap_or_default().as_bytes())
+    }));
+    assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"request-0");
+    assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"request-1");
+    running.finish();
+}

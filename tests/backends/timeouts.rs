@@ -1,0 +1,97 @@
+//! Timeouts and deadlines: kept, and told as `TimedOut` on every backend.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::unbounded;
+use socketserver::listener::{Listener, Tcp, UnixStream};
+use socketserver::{Request, Server};
+
+use crate::support::cell::{Cell, Kind};
+use crate::support::client::Client;
+use crate::support::running::Running;
+use crate::support::{PATIENCE, assert_cut_at, receive};
+
+const DEADLINE: Duration = Duration::from_millis(250);
+
+pub fn a_read_has_a_timeout(cell: Cell) {
+    let times_out = |request: &mut Request| {
+        request.set_read_timeout(Some(DEADLINE));
+        request.read_exact(&mut [0])
+    };
+    check(cell, times_out, |_| {});
+}
+
+/// The peer does not read, and the answer is more than the system holds.
+pub fn a_write_has_a_timeout(cell: Cell) {
+    let times_out = |request: &mut Request| {
+        request.set_write_timeout(Some(DEADLINE));
+        request.write_all(&vec![b'x'; 64 << 20])
+    };
+    check(cell, times_out, |_| {});
+}
+
+/// Each byte comes within the read timeout, but there is no end of them.
+pub fn a_lively_peer_meets_the_deadline(cell: Cell) {
+    let times_out = |request: &mut Request| {
+        request.set_read_timeout(Some(PATIENCE));
+        request.set_deadline(Some(DEADLINE));
+        loop {
+            // The peer answers each byte with another.
+            request.write_all(b"x")?;
+            request.read_exact(&mut [0])?;
+        }
+    };
+    check(cell, times_out, |client| {
+        let mut byte = [0];
+        while matches!(client.read(&mut byte), Ok(1)) && client.write_all(&byte).is_ok() {}
+    });
+}
+
+pub fn a_sleep_meets_the_deadline(cell: Cell) {
+    let times_out = |request: &mut Request| {
+        request.set_deadline(Some(DEADLINE));
+        request.sleep(PATIENCE)
+    };
+    check(cell, times_out, |_| {});
+}
+
+/// The option of the listener, which CPython's stream handler has as an attribute.
+pub fn the_listeners_timeout_is_where_requests_begin(cell: Cell) {
+    let place = cell.place();
+    let timeout = Some(DEADLINE);
+    let listener: Box<dyn Listener> = match cell.kind {
+        Kind::Tcp4 => Box::new(Tcp::options().timeout(timeout).bind(&place.url).unwrap()),
+        _ => Box::new(UnixStream::options().timeout(timeout).bind(&place.url).unwrap()),
+    };
+    let (tell, told) = unbounded();
+    let server = Server::new(listener, cell.backend.backend(), move |request: &mut Request| {
+        let result = request.read_exact(&mut [0]);
+        let _ = tell.send(result.as_ref().map_err(io::Error::kind).copied());
+        result
+    });
+    let running = Running::start(server);
+    let _client = Client::connect(&running.addr);
+    assert_eq!(receive("the timeout", &told), Err(ErrorKind::TimedOut));
+    running.finish();
+}
+
+/// Runs a handler that times out, beside what its client does.
+fn check(cell: Cell, times_out: fn(&mut Request) -> io::Result<()>, behave: fn(&mut Client)) {
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        let began = Instant::now();
+        let result = times_out(request);
+        let _ = tell.send((result.as_ref().err().map(io::Error::kind), began.elapsed()));
+        result
+    }));
+    let mut client = Client::connect(&running.addr);
+    behave(&mut client);
+    let (error, taken) = receive("the timeout", &told);
+    assert_eq!(error, Some(ErrorKind::TimedOut));
+    assert_cut_at(DEADLINE, taken);
+    drop(client);
+    let stats = running.finish();
+    assert_eq!((stats.failed, stats.timed_out), (1, 1));
+}

@@ -1,0 +1,116 @@
+//! Sleeping and offloading: the request waits, and the others do not.
+
+use std::io::{self, Read, Write};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{bounded, unbounded};
+use socketserver::Request;
+use socketserver::backend::{BackendName, EventLoop};
+
+use crate::support::cell::{Cell, Place, bind_with};
+use crate::support::client::Client;
+use crate::support::running::Running;
+use crate::support::{PATIENCE, receive};
+
+/// A server of this cell that has one loop, if it has loops: there the requests share a thread.
+fn start(
+    cell: Cell,
+    place: &Place,
+    handler: impl Fn(&mut Request) -> io::Result<()> + Send + Sync + 'static,
+) -> Running {
+    Running::start(match cell.backend {
+        BackendName::EventLoop => bind_with(place, EventLoop::new(1), handler),
+        _ => cell.bind(place, handler),
+    })
+}
+
+pub fn a_sleep_takes_its_time(cell: Cell) {
+    const TIME: Duration = Duration::from_millis(30);
+    let place = cell.place();
+    let running = start(cell, &place, |request| {
+        let began = Instant::now();
+        request.sleep(TIME)?;
+        assert!(began.elapsed() >= TIME, "it took {:?}", began.elapsed());
+        request.sleep(Duration::ZERO)
+    });
+    assert_eq!(Client::connect(&running.addr).read_all(), b"");
+    assert_eq!(running.finish().completed, 1);
+}
+
+/// The second request ends the sleep of the first one, which is far from over.
+pub fn others_are_served_while_one_sleeps(cell: Cell) {
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let running = start(cell, &place, move |request| {
+        let mut message = [0; 5];
+        request.read_exact(&mut message)?;
+        if &message == b"sleep" {
+            let _ = tell.send(request.sender()?);
+            return request.sleep(PATIENCE * 2);
+        }
+        request.write_all(&message)
+    });
+    let mut sleeper = Client::connect(&running.addr);
+    sleeper.write_all(b"sleep").unwrap();
+    let sleeping = receive("the sleep", &told);
+    assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+    sleeping.close();
+    assert!(sleeper.is_hung_up());
+    let stats = running.finish();
+    assert_eq!((stats.completed, stats.cut), (1, 1));
+}
+
+pub fn offloaded_work_gives_its_result(cell: Cell) {
+    let place = cell.place();
+    let running = start(cell, &place, |request| {
+        let mut message = Vec::new();
+        request.read_to_end(&mut message)?;
+        let message = request.offload(move || {
+            message.reverse();
+            message
+        })?;
+        request.write_all(&message)
+    });
+    for _ in 0..50 {
+        assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"olleh");
+    }
+    assert_eq!(running.finish().completed, 50);
+}
+
+pub fn a_panic_of_offloaded_work_is_the_requests(cell: Cell) {
+    let place = cell.place();
+    let running = start(cell, &place, |request| request.offload(|| panic!("as the test wants")));
+    for _ in 0..20 {
+        assert_eq!(Client::connect(&running.addr).read_all(), b"");
+    }
+    let stats = running.finish();
+    assert_eq!((stats.accepted, stats.panicked), (20, 20));
+}
+
+/// The work of the first request waits for the second one.
+pub fn others_are_served_while_one_offloads(cell: Cell) {
+    let place = cell.place();
+    let (began, beginning) = unbounded();
+    let (give, given) = bounded::<thread::ThreadId>(1);
+    let running = start(cell, &place, move |request| {
+        let mut message = [0; 4];
+        request.read_exact(&mut message)?;
+        if &message == b"give" {
+            let _ = give.send(thread::current().id());
+            return request.write_all(b"gave");
+        }
+        let _ = began.send(());
+        let given = given.clone();
+        let got = request.offload(move || given.recv_timeout(PATIENCE))?;
+        got.map_err(io::Error::other)?;
+        request.write_all(b"took")
+    });
+    let mut taker = Client::connect(&running.addr);
+    taker.write_all(b"take").unwrap();
+    receive("the work", &beginning);
+    assert_eq!(Client::connect(&running.addr).ask(b"give"), b"gave");
+    assert_eq!(taker.take_bytes(4), b"took");
+    drop(taker);
+    assert_eq!(running.finish().completed, 2);
+}

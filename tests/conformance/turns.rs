@@ -1,0 +1,125 @@
+//! The turns of the serving thread: one request at a time, its timeout, the hook of every turn, pauses.
+
+use std::io::Write;
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, unbounded};
+use socketserver::Hooks;
+
+use crate::support::cell::Cell;
+use crate::support::client::Client;
+use crate::support::running::{Running, close};
+use crate::support::{echo, receive, within};
+
+/// Sends the name of each hook that is called.
+struct Tell(Sender<&'static str>);
+
+impl Hooks for Tell {
+    fn handle_timeout(&self) {
+        let _ = self.0.send("handle_timeout");
+    }
+
+    fn service_actions(&self) {
+        let _ = self.0.send("service_actions");
+    }
+}
+
+/// One of two waiting clients, and then the other. The hook of `serve_forever` is not called.
+pub fn handles_one_request(cell: Cell) {
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let mut server = cell.bind(&place, echo).hooks(Tell(tell));
+    let addr = server.local_addr().clone();
+    let send = || {
+        let mut client = Client::connect(&addr);
+        client.write_all(b"hello").unwrap();
+        if cell.is_stream() {
+            client.half_close().unwrap();
+        }
+        client
+    };
+    for (served, mut client) in [send(), send()].into_iter().enumerate() {
+        server = within("handling one request", move || {
+            assert!(server.handle_request().expect("it can wait"));
+            server
+        });
+        assert_eq!(server.stats().accepted, 1 + served as u64);
+        assert_eq!(client.take_bytes(5), b"hello");
+    }
+    assert!(told.is_empty());
+    assert_eq!(close(server).completed, 2);
+}
+
+pub fn handling_one_request_has_a_timeout(cell: Cell) {
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let server = cell.bind(&place, echo).hooks(Tell(tell)).timeout(Some(Duration::from_millis(20)));
+    let server = within("handling no request", move || {
+        let mut server = server;
+        assert!(!server.handle_request().expect("it can wait"));
+        server
+    });
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), ["handle_timeout"]);
+    assert_eq!(close(server).accepted, 0);
+}
+
+pub fn a_shutdown_ends_the_wait_for_one_request(cell: Cell) {
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let server = cell.bind(&place, echo).hooks(Tell(tell));
+    let handle = server.shutdown_handle();
+    let server = within("handling no request", move || {
+        let mut server = server;
+        std::thread::scope(|scope| {
+            scope.spawn(|| handle.shutdown());
+            assert!(!server.handle_request().expect("it can wait"));
+        });
+        server
+    });
+    assert!(told.is_empty(), "that is no timeout");
+    close(server);
+}
+
+pub fn service_actions_run_in_every_turn(cell: Cell) {
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let running = Running::start(cell.bind(&place, echo).hooks(Tell(tell)));
+    for _ in 0..3 {
+        assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+        assert_eq!(receive("the hook of the turn", &told), "service_actions");
+    }
+    running.finish();
+}
+
+/// Also when nobody connects.
+pub fn service_actions_run_at_the_poll_interval(cell: Cell) {
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let server = cell.bind(&place, echo).hooks(Tell(tell)).poll_interval(Some(Duration::from_millis(5)));
+    let running = Running::start(server);
+    for _ in 0..3 {
+        assert_eq!(receive("the hook of the turn", &told), "service_actions");
+    }
+    assert_eq!(running.finish().accepted, 0);
+}
+
+/// Who sends during a pause waits in the queue, and is served afterwards.
+pub fn a_pause_ends_with_resume(cell: Cell) {
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let server = cell.bind(&place, echo).hooks(Tell(tell)).poll_interval(Some(Duration::from_millis(5)));
+    server.shutdown_handle().pause();
+    let running = Running::start(server);
+    let mut client = Client::connect(&running.addr);
+    client.write_all(b"hello").unwrap();
+    // The turns that are in the channel already may have been before the client came.
+    told.try_iter().for_each(drop);
+    for _ in 0..3 {
+        receive("a turn in the pause", &told);
+    }
+    assert_eq!((running.stats)().accepted, 0);
+    running.handle.resume();
+    assert_eq!(client.take_bytes(5), b"hello");
+    drop(client);
+    assert_eq!(running.finish().completed, 1);
+}

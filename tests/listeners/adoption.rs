@@ -1,0 +1,117 @@
+//! Sockets that somebody else has opened: adopted if they are of the right kind, explained if not.
+
+use std::io::{self, ErrorKind};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram as StdUnixDatagram, UnixListener, UnixStream as StdUnixStream};
+use std::time::Duration;
+
+use socketserver::backend::EventLoop;
+use socketserver::listener::{Listener, Tcp, Udp, UnixDatagram, UnixStream};
+use socketserver::{Addr, AnyServer, Server};
+
+use crate::support::client::Client;
+use crate::support::echo;
+use crate::support::running::Running;
+
+fn serves(listener: impl Listener + 'static) {
+    let listener: Box<dyn Listener> = Box::new(listener);
+    let server: AnyServer = Server::new(listener, Box::new(EventLoop::new(1)), echo);
+    let running = Running::start(server);
+    assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+    running.finish();
+}
+
+#[test]
+fn stds_sockets_are_adopted() {
+    let folder = tempfile::tempdir().unwrap();
+    let [stream, datagram] = ["stream", "datagram"].map(|name| folder.path().join(name));
+    serves(Tcp::try_from(TcpListener::bind("127.0.0.1:0").unwrap()).unwrap());
+    serves(Tcp::try_from(TcpListener::bind("[::1]:0").unwrap()).unwrap());
+    serves(Udp::try_from(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap());
+    serves(Udp::try_from(UdpSocket::bind("[::1]:0").unwrap()).unwrap());
+    serves(UnixStream::try_from(UnixListener::bind(&stream).unwrap()).unwrap());
+    serves(UnixDatagram::try_from(StdUnixDatagram::bind(&datagram).unwrap()).unwrap());
+    assert!(stream.exists() && datagram.exists(), "an adopted socket's path is not ours");
+}
+
+#[test]
+fn descriptors_are_adopted() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let adopted = Tcp::try_from(OwnedFd::from(listener)).unwrap();
+    assert_eq!(adopted.local_addr(), &Addr::Tcp(addr));
+    serves(adopted);
+    serves(Udp::try_from(OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap())).unwrap());
+}
+
+/// A child that executes another program must not inherit it, and the server must not block in it.
+#[test]
+fn an_adopted_descriptor_is_made_fit() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
+    let adopted = Tcp::try_from(listener).unwrap();
+    assert!(rustix::io::fcntl_getfd(&adopted).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+    assert!(rustix::fs::fcntl_getfl(adopted.as_fd()).unwrap().contains(rustix::fs::OFlags::NONBLOCK));
+}
+
+/// What each kind of listener does not take, with what the error says of it.
+#[test]
+fn the_wrong_kind_is_refused() {
+    type Open = fn() -> OwnedFd;
+    let folder = tempfile::tempdir().unwrap();
+    let unix_path = folder.path().join("listening");
+    let unix_listener = || UnixListener::bind(&unix_path).unwrap();
+    let tcp: Open = || TcpListener::bind("127.0.0.1:0").unwrap().into();
+    let udp: Open = || UdpSocket::bind("127.0.0.1:0").unwrap().into();
+    let unix: Open = || StdUnixStream::pair().unwrap().0.into();
+    let unixgram: Open = || StdUnixDatagram::pair().unwrap().0.into();
+    let file: Open = || std::fs::File::open("/dev/null").unwrap().into();
+
+    for open in [udp, unix, unixgram] {
+        assert_refused(Tcp::try_from(open()), "it is not a tcp socket");
+    }
+    for open in [tcp, unix, unixgram] {
+        assert_refused(Udp::try_from(open()), "it is not a udp socket");
+    }
+    for open in [tcp, udp, unixgram] {
+        assert_refused(UnixStream::try_from(open()), "it is not a unix socket");
+    }
+    for open in [tcp, udp, unix] {
+        assert_refused(UnixDatagram::try_from(open()), "it is not a unixgram socket");
+    }
+    assert_refused(Tcp::try_from(OwnedFd::from(unix_listener())), "it is not a tcp socket");
+    assert_refused(Tcp::try_from(file()), "it is not a socket");
+    assert_refused(Udp::try_from(file()), "it is not a socket");
+    assert_refused(UnixStream::try_from(file()), "it is not a socket");
+    assert_refused(UnixDatagram::try_from(file()), "it is not a socket");
+}
+
+#[test]
+fn what_does_not_listen_is_refused() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let connection = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    assert_refused(Tcp::try_from(OwnedFd::from(connection)), "it does not listen");
+    assert_refused(UnixStream::try_from(OwnedFd::from(StdUnixStream::pair().unwrap().0)), "it does not listen");
+    let unbound = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None).unwrap();
+    assert_refused(Udp::try_from(unbound), "it is not bound");
+    assert_refused(UnixDatagram::try_from(StdUnixDatagram::unbound().unwrap()), "it is not bound");
+}
+
+/// It is whoever opened it that knows how to open it again.
+#[test]
+fn a_drained_adopted_socket_cannot_be_opened_again() {
+    let listener: Box<dyn Listener> = Box::new(Tcp::try_from(TcpListener::bind("127.0.0.1:0").unwrap()).unwrap());
+    let running = Running::start(Server::new(listener, Box::new(EventLoop::new(1)), echo));
+    running.handle.drain(Duration::ZERO);
+    let mut server = running.ended().0;
+    assert_eq!(server.activate().unwrap_err().kind(), ErrorKind::Unsupported);
+    server.close().unwrap();
+}
+
+#[track_caller]
+fn assert_refused<T>(result: io::Result<T>, why: &str) {
+    let error = result.map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains(why), "{error}");
+}

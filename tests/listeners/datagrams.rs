@@ -1,0 +1,241 @@
+//! Datagrams of every size, to every address, and to those who do not read or have no name.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::UdpSocket;
+use std::os::unix::net::UnixDatagram as StdUnixDatagram;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::unbounded;
+use socketserver::backend::{BackendName, EventLoop, Threading};
+use socketserver::listener::{Listener, Udp, UnixDatagram};
+use socketserver::{Addr, AnyServer, Request, Server};
+
+use crate::support::cell::{Kind, Place, bind_with};
+use crate::support::client::Client;
+use crate::support::running::Running;
+use crate::support::{PATIENCE, echo, receive};
+
+/// Echoes a datagram of any length, also of none.
+fn echo_always(request: &mut Request) -> io::Result<()> {
+    let mut packet = Vec::new();
+    request.read_to_end(&mut packet)?;
+    request.write_all(&packet)
+}
+
+/// Of the largest size, a reply of the same size exists.
+#[test]
+fn datagrams_of_every_size_come_back() {
+    for backend in BackendName::ALL {
+        for kind in [Kind::Udp4, Kind::Udp6, Kind::UnixDatagram] {
+            let place = Place::new(kind);
+            let running = Running::start(Server::new(place.listen().unwrap(), backend.backend(), echo_always));
+            for size in [0, 1, 60_000, 65_507] {
+                let packet: Vec<u8> = (0..size).map(|number| (number % 251) as u8).collect();
+                assert!(
+                    Client::connect(&running.addr).ask(&packet) == packet,
+                    "{size} bytes by {backend} over {kind:?}"
+                );
+            }
+            let stats = running.finish();
+            assert_eq!((stats.accepted, stats.completed, stats.truncated), (4, 4, 0));
+        }
+    }
+}
+
+/// What is longer than the server takes is cut, and the handler is told; what just fits is whole.
+#[test]
+fn truncation_is_told_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listeners: [Box<dyn Listener>; 2] = [
+        Box::new(Udp::options().max_packet_size(100).bind("127.0.0.1:0").unwrap()),
+        Box::new(UnixDatagram::options().max_packet_size(100).bind(&*path).unwrap()),
+    ];
+    for listener in listeners {
+        let server: AnyServer = Server::new(listener, Box::new(EventLoop::new(1)), |request: &mut Request| {
+            let truncated = request.is_truncated();
+            let mut packet = Vec::new();
+            request.read_to_end(&mut packet)?;
+            write!(request, "{} {truncated}", packet.len())
+        });
+        let running = Running::start(server);
+        for (size, answer) in
+            [(0, "0 false"), (99, "99 false"), (100, "100 false"), (101, "100 true"), (5000, "100 true")]
+        {
+            assert_eq!(Client::connect(&running.addr).ask(&vec![0; size]), answer.as_bytes());
+        }
+        assert_eq!(running.finish().truncated, 2);
+    }
+}
+
+/// A Unix datagram may be longer than IP's, if the server says so.
+#[test]
+fn a_unix_server_takes_longer_datagrams_if_asked_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listener: Box<dyn Listener> = Box::new(UnixDatagram::options().max_packet_size(150_000).bind(&*path).unwrap());
+    let server: AnyServer = Server::new(listener, Box::new(Threading::new()), |request: &mut Request| {
+        let mut packet = Vec::new();
+        request.read_to_end(&mut packet)?;
+        write!(request, "{}", packet.len())
+    });
+    let running = Running::start(server);
+    assert_eq!(Client::connect(&running.addr).ask(&[0; 150_000]), b"150000");
+    assert_eq!(running.finish().truncated, 0);
+}
+
+/// A reply that no datagram can carry is the handler's failure, and the server goes on.
+#[test]
+fn a_reply_that_is_too_long_fails_its_request() {
+    let place = Place::new(Kind::Udp4);
+    let running = Running::start(bind_with(&place, Threading::new(), |request: &mut Request| {
+        let mut packet = Vec::new();
+        request.read_to_end(&mut packet)?;
+        request.write_all(&packet)?;
+        if packet == b"long" { request.write_all(&[0; 65_507]) } else { Ok(()) }
+    }));
+    let mut greedy = Client::connect(&running.addr);
+    greedy.write_all(b"long").unwrap();
+    assert_eq!(Client::connect(&running.addr).ask(b"short"), b"short");
+    let stats = running.finish();
+    assert_eq!((stats.failed, stats.completed), (1, 1));
+    assert_eq!(greedy.packet_at_hand(), None);
+}
+
+/// Replies to ports that nobody has, or that cannot be, end nothing.
+#[test]
+fn replies_to_nobody_do_no_harm() {
+    for backend in BackendName::ALL {
+        let place = Place::new(Kind::Udp4);
+        let server =
+            Server::new(place.listen().unwrap(), backend.backend(), |request: &mut Request| -> io::Result<()> {
+                let port_zero = Addr::Udp("127.0.0.1:0".parse().unwrap());
+                assert!(request.send_to(b"nobody", &port_zero).is_err());
+                echo(request)
+            });
+        let running = Running::start(server);
+        for _ in 0..20 {
+            // It is gone before its reply comes.
+            Client::connect(&running.addr).write_all(b"hello").unwrap();
+        }
+        assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+        assert_eq!(running.finish().accepted, 21);
+    }
+}
+
+#[test]
+fn a_handler_sends_to_whom_it_likes() {
+    let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+    other.set_read_timeout(Some(PATIENCE)).unwrap();
+    let to = Addr::Udp(other.local_addr().unwrap());
+    let place = Place::new(Kind::Udp4);
+    let running = Running::start(bind_with(&place, EventLoop::new(1), move |request: &mut Request| {
+        assert_eq!(request.send_to(b"news", &to)?, 4);
+        request.write_all(b"told")
+    }));
+    assert_eq!(Client::connect(&running.addr).ask(b"tell"), b"told");
+    let mut packet = [0; 10];
+    let (length, from) = other.recv_from(&mut packet).unwrap();
+    assert_eq!((&packet[..length], Addr::Udp(from)), (&b"news"[..], running.addr.clone()));
+    running.finish();
+}
+
+#[test]
+fn a_connection_sends_to_its_peer_alone() {
+    let place = Place::new(Kind::Tcp4);
+    let (tell, told) = unbounded();
+    let running = Running::start(bind_with(&place, Threading::new(), move |request: &mut Request| {
+        let to = request.peer_addr().clone();
+        let _ = tell.send(request.send_to(b"news", &to).map_err(|error| error.kind()));
+        Ok(())
+    }));
+    assert_eq!(Client::connect(&running.addr).read_all(), b"");
+    assert_eq!(receive("the error", &told), Err(ErrorKind::Unsupported));
+    running.finish();
+}
+
+/// What a sender sends is a datagram of its own.
+#[test]
+fn a_sender_of_a_datagrams_request_sends_datagrams() {
+    for kind in [Kind::Udp6, Kind::UnixDatagram] {
+        let place = Place::new(kind);
+        let running = Running::start(bind_with(&place, EventLoop::new(1), |request: &mut Request| {
+            request.sender()?.send(b"first")?;
+            request.write_all(b"second")
+        }));
+        let mut client = Client::connect(&running.addr);
+        client.write_all(b"hello").unwrap();
+        assert_eq!(client.packet(), b"first");
+        assert_eq!(client.packet(), b"second");
+        running.finish();
+    }
+}
+
+/// It has no address: no reply, no error.
+#[test]
+fn an_unbound_unix_client_gets_no_reply() {
+    for backend in BackendName::ALL {
+        let place = Place::new(Kind::UnixDatagram);
+        let (tell, told) = unbounded();
+        let server = Server::new(place.listen().unwrap(), backend.backend(), move |request: &mut Request| {
+            let _ = tell.send(request.peer_addr().is_unnamed());
+            echo(request)
+        });
+        let running = Running::start(server);
+        let unbound = StdUnixDatagram::unbound().unwrap();
+        unbound.send_to(b"hello", running.addr.as_path().unwrap()).unwrap();
+        assert!(receive("the request", &told));
+        assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+        let stats = running.finish();
+        assert_eq!((stats.completed, stats.failed), (2, 0));
+    }
+}
+
+/// A bound one gets its reply, by its path.
+#[test]
+fn a_bound_unix_client_gets_its_reply() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::new(Kind::UnixDatagram);
+    let running = Running::start(bind_with(&place, Threading::new(), echo));
+    let path = folder.path().join("client");
+    let client = StdUnixDatagram::bind(&path).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.send_to(b"hello", running.addr.as_path().unwrap()).unwrap();
+    let mut packet = [0; 10];
+    assert_eq!(client.recv(&mut packet).unwrap(), 5);
+    running.finish();
+}
+
+/// Its queue is full, which the kernel never announces. Others are served meanwhile, and the reply is given up after a second.
+#[test]
+fn a_unix_client_that_never_reads_wedges_nobody() {
+    for backend in [BackendName::Threading, BackendName::ForkingStyle, BackendName::EventLoop] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deaf");
+        let place = Place::new(Kind::UnixDatagram);
+        let (began, beginning) = unbounded();
+        let server = Server::new(place.listen().unwrap(), backend.backend(), move |request: &mut Request| {
+            if request.peer_addr().as_path().is_some() {
+                let _ = began.send(Instant::now());
+            }
+            echo(request)
+        });
+        let running = Running::start(server);
+        let deaf = StdUnixDatagram::bind(&path).unwrap();
+        // Filled by itself, so that not even one reply fits.
+        deaf.set_nonblocking(true).unwrap();
+        let filler = StdUnixDatagram::unbound().unwrap();
+        filler.set_nonblocking(true).unwrap();
+        while filler.send_to(b"full", &path).is_ok() {}
+        deaf.send_to(b"hello", running.addr.as_path().unwrap()).unwrap();
+        let sent = receive("the request", &beginning);
+        for _ in 0..5 {
+            assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+        }
+        let stats = running.finish();
+        let taken = sent.elapsed();
+        assert!(taken >= Duration::from_millis(800), "{backend} gave the reply up after {taken:?}");
+        assert!(taken < PATIENCE / 3, "{backend} gave the reply up after {taken:?}");
+        assert_eq!((stats.completed, stats.failed, stats.timed_out), (5, 1, 1));
+    }
+}

@@ -1,0 +1,262 @@
+//! The options of TCP and UDP listeners: both families at once, shared ports, restarts, what connections inherit.
+
+use std::collections::HashSet;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use crossbeam_channel::unbounded;
+use rustix::net::sockopt;
+use socketserver::backend::EventLoop;
+use socketserver::listener::{self, Bind, Listener, Tcp, Udp, UnixDatagram, UnixStream};
+use socketserver::{Addr, AnyServer, Request, Server, TcpServer};
+
+use crate::support::client::Client;
+use crate::support::running::{Running, close};
+use crate::support::{echo, receive};
+
+fn server(
+    listener: impl Listener + 'static,
+    handler: impl Fn(&mut Request) -> io::Result<()> + Send + Sync + 'static,
+) -> AnyServer {
+    let listener: Box<dyn Listener> = Box::new(listener);
+    Server::new(listener, Box::new(EventLoop::new(2)), handler)
+}
+
+/// The address by which a client of this family reaches a server on all interfaces.
+fn loopback(addr: &Addr, ip: &str) -> Addr {
+    let loopback = SocketAddr::new(ip.parse().unwrap(), addr.as_inet().unwrap().port());
+    match addr {
+        Addr::Tcp(_) => Addr::Tcp(loopback),
+        _ => Addr::Udp(loopback),
+    }
+}
+
+/// An IPv4 client of `[::]` is served, and known by its IPv4 address.
+#[test]
+fn both_families_are_served_and_told_apart() {
+    let listeners: [Box<dyn Listener>; 2] =
+        [Box::new(Tcp::bind("[::]:0").unwrap()), Box::new(Udp::bind("[::]:0").unwrap())];
+    for listener in listeners {
+        let (tell, told) = unbounded();
+        let running = Running::start(server(listener, move |request| {
+            let _ = tell.send((request.peer_addr().clone(), request.local_addr()?));
+            echo(request)
+        }));
+        for ip in ["127.0.0.1", "::1"] {
+            let to = loopback(&running.addr, ip);
+            assert_eq!(Client::connect(&to).ask(b"hello"), b"hello");
+            let (peer, local) = receive("the addresses", &told);
+            assert_eq!(peer.ip().unwrap().to_string(), ip);
+            assert_eq!(peer.scheme(), to.scheme());
+            if let Addr::Tcp(_) = to {
+                assert_eq!(local, to);
+            }
+        }
+        running.finish();
+    }
+}
+
+/// What a handler sends to an IPv4 address by itself arrives, too.
+#[test]
+fn a_dual_stack_socket_sends_to_both_families() {
+    let others = ["127.0.0.1:0", "[::1]:0"].map(|addr| UdpSocket::bind(addr).unwrap());
+    let addrs = others.each_ref().map(|other| Addr::Udp(other.local_addr().unwrap()));
+    let running = Running::start(server(Udp::bind("[::]:0").unwrap(), move |request| {
+        addrs.iter().try_for_each(|addr| request.send_to(b"news", addr).map(|sent| assert_eq!(sent, 4)))
+    }));
+    Client::connect(&loopback(&running.addr, "127.0.0.1")).write_all(b"hello").unwrap();
+    for other in others {
+        other.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+        let mut packet = [0; 10];
+        let (length, _) = other.recv_from(&mut packet).unwrap();
+        assert_eq!(&packet[..length], b"news");
+    }
+    running.finish();
+}
+
+#[test]
+fn only_v6_serves_no_v4() {
+    let running = Running::start(server(Tcp::options().only_v6(true).bind("[::]:0").unwrap(), echo));
+    assert_eq!(Client::connect(&loopback(&running.addr, "::1")).ask(b"hello"), b"hello");
+    // An IPv4 address is not part of it, so that a second server may have the port there.
+    let port = running.addr.as_inet().unwrap().port();
+    match TcpListener::bind(("127.77.66.55", port)) {
+        Ok(other) => drop(other),
+        Err(error) => panic!("the port is taken for IPv4, too: {error}"),
+    }
+    running.finish();
+    let udp = Udp::options().only_v6(true).bind("[::]:0").unwrap();
+    assert!(sockopt::ipv6_v6only(&udp).unwrap());
+}
+
+/// Two servers on one port, of which each gets some of the connections.
+#[test]
+fn a_port_may_be_shared() {
+    let (tell, told) = unbounded();
+    let options = || Tcp::options().reuse_port(true);
+    let first = options().bind("127.0.0.1:0").unwrap();
+    let second = options().bind(first.local_addr()).unwrap();
+    let both = [first, second].into_iter().enumerate().map(|(number, listener)| {
+        let tell = tell.clone();
+        Running::start(server(listener, move |request| {
+            let _ = tell.send(number);
+            echo(request)
+        }))
+    });
+    let both: Vec<Running> = both.collect();
+    // The kernel spreads them by a hash of the addresses: that one gets all of them has odds of two to the power of -99.
+    for _ in 0..100 {
+        assert_eq!(Client::connect(&both[0].addr).ask(b"hello"), b"hello");
+    }
+    assert_eq!(told.try_iter().collect::<HashSet<usize>>().len(), 2);
+    for running in both {
+        running.finish();
+    }
+    let first = Udp::options().reuse_port(true).bind("127.0.0.1:0").unwrap();
+    Udp::options().reuse_port(true).bind(first.local_addr()).unwrap();
+}
+
+#[test]
+fn a_port_is_not_shared_unless_asked_for() {
+    let tcp = Tcp::bind("127.0.0.1:0").unwrap();
+    assert_in_use(Tcp::bind(tcp.local_addr()).map(|_| ()), tcp.local_addr());
+    let udp = Udp::bind("127.0.0.1:0").unwrap();
+    assert_in_use(Udp::bind(udp.local_addr()).map(|_| ()), udp.local_addr());
+    let member = Udp::options().reuse_address(true).bind("127.0.0.1:0").unwrap();
+    Udp::options().reuse_address(true).bind(member.local_addr()).unwrap();
+}
+
+fn assert_in_use(result: io::Result<()>, addr: &Addr) {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    assert!(error.to_string().contains(&addr.to_string()), "{error}");
+}
+
+/// The server closes first, so that the connection lingers on its side.
+#[test]
+fn a_server_restarts_at_once() {
+    // An address of its own, where nobody else takes the port meanwhile.
+    let mut addr = Addr::Tcp("127.44.55.66:0".parse().unwrap());
+    for _ in 0..3 {
+        let listener: Box<dyn Listener> = Box::new(Tcp::bind(&addr).unwrap());
+        let running = Running::start(server(listener, |request: &mut Request| request.write_all(b"bye")));
+        addr = running.addr.clone();
+        assert_eq!(Client::connect(&addr).read_all(), b"bye");
+        running.finish();
+    }
+}
+
+#[test]
+fn connections_inherit_the_listeners_options() {
+    let (tell, told) = unbounded();
+    let listener = Tcp::options()
+        .nodelay(true)
+        .keepalive(Some(Duration::from_secs(77)))
+        .request_queue_size(3)
+        .bind("127.0.0.1:0")
+        .unwrap();
+    let running = Running::start(server(listener, move |request: &mut Request| {
+        let nodelay = sockopt::tcp_nodelay(&*request)?;
+        let keepalive = (sockopt::socket_keepalive(&*request)?, sockopt::tcp_keepidle(&*request)?);
+        let _ = tell.send((nodelay, keepalive));
+        request.set_nodelay(false)?;
+        let _ = tell.send((sockopt::tcp_nodelay(&*request)?, keepalive));
+        Ok(())
+    }));
+    assert_eq!(Client::connect(&running.addr).read_all(), b"");
+    let keepalive = (true, Duration::from_secs(77));
+    assert_eq!(receive("the options", &told), (true, keepalive));
+    assert_eq!(receive("the options", &told), (false, keepalive));
+    running.finish();
+}
+
+#[test]
+fn without_options_there_is_nothing_to_inherit() {
+    let (tell, told) = unbounded();
+    let running = Running::start(server(Tcp::bind("127.0.0.1:0").unwrap(), move |request: &mut Request| {
+        let _ = tell.send((sockopt::tcp_nodelay(&*request)?, sockopt::socket_keepalive(&*request)?));
+        Ok(())
+    }));
+    assert_eq!(Client::connect(&running.addr).read_all(), b"");
+    assert_eq!(receive("the options", &told), (false, false));
+    running.finish();
+}
+
+/// Each listener says what it would have taken.
+#[test]
+fn an_address_of_another_kind_is_explained() {
+    for (addr, tcp, udp, unix, unixgram) in [
+        ("tcp://127.0.0.1:0", true, false, false, false),
+        ("udp://127.0.0.1:0", false, true, false, false),
+        ("unix://@another-kind", false, false, true, false),
+        ("unixgram://@another-kind", false, false, false, true),
+    ] {
+        for (result, fits, expected) in [
+            (Tcp::bind(addr).map(|_| ()), tcp, "tcp://HOST:PORT"),
+            (Udp::bind(addr).map(|_| ()), udp, "udp://HOST:PORT"),
+            (UnixStream::bind(addr).map(|_| ()), unix, "unix:///PATH"),
+            (UnixDatagram::bind(addr).map(|_| ()), unixgram, "unixgram:///PATH"),
+        ] {
+            match result {
+                Ok(()) => assert!(fits, "{expected} took {addr}"),
+                Err(error) => {
+                    assert!(!fits, "{error}");
+                    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+                    assert!(error.to_string().contains(expected) && error.to_string().contains(addr), "{error}");
+                }
+            }
+        }
+    }
+    assert!(TcpServer::bind("unix:///tmp/x", echo).is_err());
+    assert!(UnixStream::bind("127.0.0.1:0".parse::<SocketAddr>().unwrap()).is_err());
+}
+
+#[test]
+fn an_address_of_another_host_is_not_available() {
+    // From the block for documentation, RFC 5737.
+    for url in ["tcp://192.0.2.1:0", "udp://192.0.2.1:0"] {
+        let error = listener::bind(url).map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+        assert!(error.to_string().contains(url), "{error}");
+    }
+}
+
+/// Thousand and twenty-four constructors that fail, in a process where nobody else opens anything.
+#[test]
+fn failing_constructors_leak_no_descriptor() {
+    crate::support::child::in_child(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let taken = [
+            Box::new(Tcp::bind("127.0.0.1:0").unwrap()) as Box<dyn Listener>,
+            Box::new(Udp::bind("127.0.0.1:0").unwrap()),
+            Box::new(UnixStream::bind(&*path).unwrap()),
+            Box::new(UnixDatagram::bind(&*folder.path().join("datagrams")).unwrap()),
+        ];
+        let before = crate::support::descriptors::open_descriptors();
+        for round in 0..1024 {
+            let addr = taken[round % 4].local_addr();
+            let error = Server::<Box<dyn Listener>, EventLoop>::bind(addr, echo).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        }
+        assert_eq!(crate::support::descriptors::open_descriptors(), before);
+    });
+}
+
+/// A connection that is there already is not lost when the listener is adopted by a server.
+#[test]
+fn who_connected_before_the_server_is_served() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+    client.write_all(b"hello").unwrap();
+    let running = Running::start(server(Tcp::try_from(listener).unwrap(), echo));
+    let mut answer = [0; 5];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"hello");
+    drop(client);
+    let (server, served) = running.stop();
+    assert_eq!(served.accepted, 1);
+    close(server);
+}

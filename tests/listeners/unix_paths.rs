@@ -1,0 +1,228 @@
+//! The file of a Unix socket: replaced only if it is stale, removed only if it is ours.
+
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::os::unix::net;
+use std::path::{Path, PathBuf};
+
+use socketserver::listener::{Bind, Listener, UnixDatagram, UnixStream};
+use socketserver::{Addr, Server, UnixName, UnixStreamServer, backend::Sequential};
+use tempfile::TempDir;
+
+use crate::support::client::Client;
+use crate::support::{echo, within};
+
+/// Both kinds of listener, by the same name.
+enum Kind {
+    Stream,
+    Datagram,
+}
+
+const KINDS: [Kind; 2] = [Kind::Stream, Kind::Datagram];
+
+impl Kind {
+    fn bind(&self, path: &Path) -> io::Result<Box<dyn Listener>> {
+        Ok(match self {
+            Kind::Stream => Box::new(UnixStream::bind(path)?),
+            Kind::Datagram => Box::new(UnixDatagram::bind(path)?),
+        })
+    }
+
+    /// Binds and forgets, as a server that was killed.
+    fn leave_stale(&self, path: &Path) {
+        match self {
+            Kind::Stream => drop(net::UnixListener::bind(path).unwrap()),
+            Kind::Datagram => drop(net::UnixDatagram::bind(path).unwrap()),
+        }
+        assert!(path.exists());
+    }
+
+    /// Checks that binding fails, that the error says where and why, and that the file is as it was.
+    #[track_caller]
+    fn assert_in_use(&self, path: &Path, why: &str) {
+        let before = fs::symlink_metadata(path).unwrap();
+        let error = self.bind(path).map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        let message = error.to_string();
+        assert!(message.contains(why) && message.contains(&path.display().to_string()), "{message}");
+        let after = fs::symlink_metadata(path).unwrap();
+        assert_eq!(before.modified().unwrap(), after.modified().unwrap());
+        assert_eq!(before.file_type(), after.file_type());
+    }
+}
+
+fn folder() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    (folder, path)
+}
+
+#[test]
+fn a_stale_socket_is_replaced() {
+    for kind in KINDS {
+        let (_folder, path) = folder();
+        kind.leave_stale(&path);
+        let listener = kind.bind(&path).unwrap();
+        assert_eq!(listener.local_addr().as_path(), Some(&*path));
+        assert!(fs::metadata(&path).unwrap().file_type().is_socket());
+        drop(listener);
+        assert!(!path.exists());
+    }
+}
+
+/// Whatever kind of socket it is: a stale one of the other kind cannot be told from a live one.
+#[test]
+fn a_live_servers_socket_is_not_touched() {
+    for kind in KINDS {
+        for live in KINDS {
+            let (_folder, path) = folder();
+            let _live = live.bind(&path).unwrap();
+            kind.assert_in_use(&path, "a server is listening there");
+        }
+    }
+}
+
+/// Not even if the live server is too busy to take a connection.
+#[test]
+fn a_live_server_with_a_full_queue_is_alive() {
+    let (_folder, path) = folder();
+    let live = UnixStream::options().request_queue_size(0).bind(&*path).unwrap();
+    let _queued = Client::connect(live.local_addr());
+    Kind::Stream.assert_in_use(&path, "a server is listening there");
+}
+
+#[test]
+fn a_regular_file_is_not_touched() {
+    for kind in KINDS {
+        let (_folder, path) = folder();
+        fs::write(&path, "precious").unwrap();
+        kind.assert_in_use(&path, "it is not a socket");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+}
+
+/// Neither one to a stale socket, nor one to nothing.
+#[test]
+fn a_symlink_is_not_touched() {
+    for kind in KINDS {
+        let (folder, path) = folder();
+        let target = folder.path().join("target");
+        symlink(&target, &path).unwrap();
+        kind.assert_in_use(&path, "it is not a socket");
+        assert!(!target.exists());
+        kind.leave_stale(&target);
+        kind.assert_in_use(&path, "it is not a socket");
+        assert!(target.exists());
+    }
+}
+
+#[test]
+fn a_file_that_is_another_by_now_stays() {
+    for kind in KINDS {
+        let (_folder, path) = folder();
+        let listener = kind.bind(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "another's").unwrap();
+        drop(listener);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "another's");
+    }
+}
+
+/// A drain ends the socket, so that its file goes at once; another server may take its place, and keeps it.
+#[test]
+fn after_a_drain_the_path_is_free() {
+    let (_folder, path) = folder();
+    let mut first = UnixStreamServer::bind(&*path, echo).unwrap();
+    first.shutdown_handle().drain(std::time::Duration::ZERO);
+    let first = within("a drained serving", move || first.serve_forever().map(|_| first)).unwrap();
+    assert!(!path.exists());
+    let second = UnixStream::bind(&*path).unwrap();
+    first.close().unwrap();
+    assert!(path.exists());
+    drop(second);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_drained_server_does_not_take_its_path_from_another() {
+    let (_folder, path) = folder();
+    let mut first = UnixStreamServer::bind(&*path, echo).unwrap();
+    first.shutdown_handle().drain(std::time::Duration::ZERO);
+    let mut first = within("a drained serving", move || first.serve_forever().map(|_| first)).unwrap();
+    let _second = UnixStream::bind(&*path).unwrap();
+    assert_eq!(first.activate().unwrap_err().kind(), ErrorKind::AddrInUse);
+    assert!(path.exists());
+}
+
+/// Whatever the umask says.
+#[test]
+fn the_mode_is_as_asked_for() {
+    for mode in [0o600, 0o660, 0o666, 0o777] {
+        let (_folder, path) = folder();
+        let _stream = UnixStream::options().mode(mode).bind(&*path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+        let (_folder, path) = folder();
+        let _datagram = UnixDatagram::options().mode(mode).bind(&*path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+    }
+}
+
+#[test]
+fn a_path_that_is_too_long_is_explained() {
+    let (folder, _) = folder();
+    let room = 107 - folder.path().as_os_str().len() - 1;
+    let longest = folder.path().join("x".repeat(room));
+    drop(UnixStream::bind(&*longest).unwrap());
+    let too_long = folder.path().join("x".repeat(room + 1));
+    for kind in KINDS {
+        let error = kind.bind(&too_long).map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("108 bytes, and the system takes at most 107"), "{error}");
+    }
+}
+
+#[test]
+fn a_missing_folder_is_an_error_with_the_path() {
+    let (folder, _) = folder();
+    let path = folder.path().join("missing/socket");
+    let error = UnixStream::bind(&*path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+}
+
+/// It has no file, and is free when its socket is closed.
+#[test]
+fn an_abstract_name_serves_and_is_free_again() {
+    let (folder, _) = folder();
+    let name = format!("@{}", folder.path().display());
+    for scheme in ["unix", "unixgram"] {
+        for _ in 0..2 {
+            let url = format!("{scheme}://{name}");
+            let listener = socketserver::listener::bind(&url).unwrap();
+            assert_eq!(listener.local_addr().to_string(), url);
+            assert_eq!(socketserver::listener::bind(&url).map(|_| ()).unwrap_err().kind(), ErrorKind::AddrInUse);
+            let mut server = Server::new(listener, Sequential, echo);
+            let mut client = Client::connect(server.local_addr());
+            client.write_all(b"hello").unwrap();
+            if scheme == "unix" {
+                client.half_close().unwrap();
+            }
+            let server = within("one request", move || server.handle_request().map(|_| server)).unwrap();
+            assert_eq!(client.take_bytes(5), b"hello");
+            server.close().unwrap();
+        }
+    }
+}
+
+/// Two servers of one abstract name are told apart by nothing but the bytes of it.
+#[test]
+fn an_abstract_name_may_have_any_bytes() {
+    let (folder, _) = folder();
+    let mut name = folder.path().as_os_str().as_encoded_bytes().to_vec();
+    name.extend([0, 255, b'/']);
+    let addr = Addr::Unix(UnixName::Abstract(name));
+    let listener = UnixStream::bind(&addr).unwrap();
+    let _client = Client::connect(listener.local_addr());
+    assert_eq!(listener.local_addr(), &addr);
+}

@@ -1,0 +1,195 @@
+//! A backend that is none of this crate's, plugged in through the public trait.
+
+mod support;
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use socketserver::backend::{Backend, Sources};
+use socketserver::{Addr, Job, Request, Waker};
+
+use support::cell::{Kind, Place, bind_with};
+use support::client::Client;
+use support::echo;
+use support::record::Record;
+use support::running::{Running, close};
+
+/// Collects three jobs and then runs them, the last one first.
+struct Backwards {
+    record: Record,
+    jobs: Vec<Job>,
+}
+
+impl Backend for Backwards {
+    fn activate(&mut self, _: &Sources<'_>) -> io::Result<()> {
+        self.record.add("activate");
+        Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        self.jobs.len() < 3
+    }
+
+    fn process_request(&mut self, job: Job) {
+        self.record.add(format!("process_request {}", name(job.peer_addr())));
+        self.jobs.push(job);
+    }
+
+    fn service_actions(&mut self) {
+        if self.jobs.len() == 3 {
+            self.jobs.drain(..).rev().for_each(Job::run);
+        }
+    }
+
+    fn deactivate(&mut self) {
+        self.record.add("deactivate");
+    }
+
+    fn server_close(&mut self, _: Option<std::time::Instant>) -> usize {
+        self.record.add("server_close");
+        0
+    }
+}
+
+/// The last byte of the client's address.
+fn name(peer: Option<&Addr>) -> String {
+    peer.and_then(Addr::ip).map(|ip| ip.to_string()[8..].to_string()).unwrap_or_default()
+}
+
+/// It gets the requests in the order in which they came, and the handlers run in the order that it chooses.
+#[test]
+fn it_decides_when_requests_run() {
+    let record = Record::default();
+    let place = Place::new(Kind::Tcp4);
+    let its_record = record.clone();
+    let backend = Backwards { record: record.clone(), jobs: Vec::new() };
+    let server = bind_with(&place, backend, move |request: &mut Request| -> io::Result<()> {
+        its_record.add(format!("handle {}", name(Some(request.peer_addr()))));
+        echo(request)
+    });
+    let clients: Vec<Client> = (1..=3)
+        .map(|number| {
+            let mut client = Client::connect_from([127, 0, 0, number].into(), server.local_addr());
+            client.write_all(b"hello").unwrap();
+            client.half_close().unwrap();
+            client
+        })
+        .collect();
+    let running = Running::start(server);
+    clients.into_iter().for_each(|mut client| assert_eq!(client.read_all(), b"hello"));
+    assert_eq!(running.finish().completed, 3);
+    let requests = ["process_request 1", "process_request 2", "process_request 3", "handle 3", "handle 2", "handle 1"];
+    let events = [&["activate"][..], &requests, &["deactivate", "server_close"]].concat();
+    assert_eq!(record.events(), events);
+}
+
+/// Has room for one job, which it refuses by dropping it, every second time; it makes room from another thread.
+#[derive(Default)]
+struct Choosy {
+    shared: Arc<Mutex<VecDeque<Job>>>,
+    count: usize,
+    waker: Option<Arc<Waker>>,
+}
+
+impl Backend for Choosy {
+    fn activate(&mut self, sources: &Sources<'_>) -> io::Result<()> {
+        self.waker = Some(sources.waker().clone());
+        Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        self.shared.lock().unwrap().is_empty()
+    }
+
+    fn process_request(&mut self, job: Job) {
+        self.count += 1;
+        if self.count % 2 == 0 {
+            return;
+        }
+        self.shared.lock().unwrap().push_back(job);
+        let (shared, waker) = (self.shared.clone(), self.waker.clone().expect("activated"));
+        std::thread::spawn(move || {
+            let job = shared.lock().unwrap().pop_front();
+            waker.wake();
+            job.into_iter().for_each(Job::run);
+        });
+    }
+}
+
+/// A dropped job is a closed connection and counts as refused; the waker announces room.
+#[test]
+fn it_may_drop_what_it_does_not_run() {
+    for kind in [Kind::Tcp4, Kind::UnixStream] {
+        let place = Place::new(kind);
+        let running = Running::start(bind_with(&place, Choosy::default(), echo));
+        for _ in 0..10 {
+            assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+            assert!(Client::connect(&running.addr).is_hung_up());
+        }
+        let stats = running.finish();
+        assert_eq!((stats.completed, stats.refused), (10, 10));
+    }
+}
+
+/// A job that is still in the backend's hands when it is dropped is refused then.
+#[test]
+fn a_job_is_not_lost_with_its_backend() {
+    struct Keeps(Vec<Job>, Record);
+
+    impl Backend for Keeps {
+        fn process_request(&mut self, job: Job) {
+            self.0.push(job);
+            self.1.add("kept");
+        }
+
+        fn server_close(&mut self, _: Option<std::time::Instant>) -> usize {
+            self.0.clear();
+            0
+        }
+
+        fn block_on_close(&self) -> bool {
+            false
+        }
+    }
+
+    let record = Record::default();
+    let place = Place::new(Kind::Tcp4);
+    let server = bind_with(&place, Keeps(Vec::new(), record.clone()), echo);
+    let running = Running::start(server.shutdown_deadline(Duration::from_millis(10)));
+    let mut client = Client::connect(&running.addr);
+    record.wait_for(1);
+    let (server, _) = running.stop();
+    assert_eq!(server.stats().live, 1);
+    assert_eq!(close(server).refused, 1);
+    assert!(client.is_hung_up());
+}
+
+/// What runs a job may be any thread, also one that outlives the server.
+#[test]
+fn a_job_runs_on_any_thread() {
+    struct Detached;
+
+    impl Backend for Detached {
+        fn process_request(&mut self, job: Job) {
+            assert!(format!("{job:?}").contains("127.0.0.1"));
+            std::thread::spawn(move || job.run());
+        }
+    }
+
+    let place = Place::new(Kind::Tcp4);
+    let running = Running::start(bind_with(&place, Detached, |request: &mut Request| {
+        let mut message = [0; 5];
+        request.read_exact(&mut message)?;
+        request.write_all(&message)
+    }));
+    let mut clients: Vec<Client> = (0..5).map(|_| Client::connect(&running.addr)).collect();
+    // They are served in any order, and at the same time.
+    for client in clients.iter_mut().rev() {
+        client.write_all(b"hello").unwrap();
+        assert_eq!(client.take_bytes(5), b"hello");
+    }
+    drop(clients);
+    assert_eq!(running.finish().completed, 5);
+}

@@ -1,0 +1,63 @@
+//! Processes of their own, for tests that change or measure what belongs to the whole process.
+
+use std::env;
+use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+
+/// Set in a child process.
+const CHILD: &str = "SOCKETSERVER_TEST_CHILD";
+
+/// A child does not begin at once on a busy machine, and waits with patience itself.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Runs `body` in a process of its own, in which nothing else runs: this test program again, for the calling test alone. `body`
+/// must be a closure that is written in the test's function, since that is what the test is found by.
+#[track_caller]
+pub fn in_child<F: FnOnce()>(body: F) {
+    let name = std::any::type_name::<F>();
+    let test = name.split_once("::").and_then(|(_, path)| path.split_once("::{{")).expect("a closure of a test").0;
+    if env::var_os(CHILD).is_some() {
+        return body();
+    }
+    let mut command = Command::new(env::current_exe().expect("a path to this program"));
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD, "1");
+    let (give, result) = bounded(1);
+    thread::spawn(move || give.send(command.output()));
+    let output = result.recv_timeout(PATIENCE).expect("the child process ends").expect("the child process starts");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let passed = output.status.success() && out.contains("1 passed");
+    assert!(passed, "the child process ended with {}\n{out}\n{err}", output.status);
+}
+
+/// Keeps the log lines of this process from now on.
+pub fn keep_log() {
+    log::set_logger(&KEPT).expect("no other logger");
+    log::set_max_level(log::LevelFilter::Warn);
+}
+
+/// The lines kept that contain `text`.
+pub fn kept_lines(text: &str) -> Vec<String> {
+    KEPT.lines.lock().unwrap().iter().filter(|line| line.contains(text)).cloned().collect()
+}
+
+struct KeptLog {
+    lines: Mutex<Vec<String>>,
+}
+
+static KEPT: KeptLog = KeptLog { lines: Mutex::new(Vec::new()) };
+
+impl log::Log for KeptLog {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        self.lines.lock().unwrap().push(format!("{} {}", record.level(), record.args()));
+    }
+
+    fn flush(&self) {}
+}

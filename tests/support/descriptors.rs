@@ -1,0 +1,29 @@
+//! What this process has open.
+
+use std::fs;
+use std::os::fd::AsFd;
+
+/// The number that the system gives a socket; no other has it while that one is open.
+pub fn socket_number(socket: impl AsFd) -> u64 {
+    rustix::fs::fstat(socket).expect("the socket is open").st_ino
+}
+
+/// Whether some descriptor of this process is that socket.
+pub fn is_open(number: u64) -> bool {
+    let name = format!("socket:[{number}]");
+    let descriptors = fs::read_dir("/proc/self/fd").expect("Linux shows the descriptors");
+    // One that closes meanwhile is another's.
+    descriptors
+        .flatten()
+        .any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target.as_os_str() == name.as_str()))
+}
+
+/// Descriptors of this process: only of use in one that runs a single test.
+pub fn open_descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").expect("Linux shows the descriptors").count()
+}
+
+/// Threads of this process.
+pub fn threads() -> usize {
+    fs::read_dir("/proc/self/task").expect("Linux shows the threads").count()
+}
