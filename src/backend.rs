@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::job::Job;
+use crate::job::{Job, Service};
 use crate::park::{deadline, poll};
 use crate::waker::Waker;
 
@@ -117,10 +117,11 @@ pub trait Backend: Send {
 }
 
 /// What a serving thread waits for: its listener, and the waker of its server.
-#[derive(Debug)]
 pub struct Sources<'a> {
     pub(crate) listener: BorrowedFd<'a>,
     pub(crate) waker: &'a Arc<Waker>,
+    /// The requests that come from there.
+    pub(crate) service: &'a Arc<Service>,
 }
 
 impl Sources<'_> {
@@ -144,6 +145,12 @@ impl Sources<'_> {
             self.waker.reset();
         }
         Ok(!fds[1].revents().is_empty())
+    }
+}
+
+impl fmt::Debug for Sources<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").field("listener", &self.listener).finish_non_exhaustive()
     }
 }
 

@@ -288,6 +288,12 @@ impl LiveSet {
         self.lock().iter().for_each(|(_, live)| live.cut_at_end());
     }
 
+    /// Whose request it is that `unparker` wakes.
+    pub(crate) fn peer_of(&self, unparker: &Unparker) -> Option<Addr> {
+        let requests = self.lock();
+        requests.iter().find(|(_, live)| live.unparker == *unparker).map(|(_, live)| live.peer.clone())
+    }
+
     /// Describes all requests.
     pub(crate) fn describe(&self) -> Vec<LiveRequest> {
         self.lock().iter().map(|(_, live)| live.describe()).collect()

@@ -254,8 +254,8 @@ impl Parker {
 
     pub(crate) fn unparker(&self) -> Unparker {
         match self {
-            Parker::Thread(home) => Unparker { home: home.clone(), task: TaskId(0) },
-            Parker::Task(task) => Unparker { home: task.home.clone(), task: task.id },
+            Parker::Thread(home) => Unparker::new(home.clone(), TaskId(0)),
+            Parker::Task(task) => Unparker::new(task.home.clone(), task.id),
         }
     }
 }
@@ -269,6 +269,10 @@ pub(crate) struct Unparker {
 }
 
 impl Unparker {
+    pub(crate) fn new(home: Arc<dyn Home>, task: TaskId) -> Unparker {
+        Unparker { home, task }
+    }
+
     pub(crate) fn unpark(&self) {
         self.home.unpark(self.task);
     }

@@ -52,6 +52,9 @@ counters! {
     cut,
     /// Datagrams that were longer than the listener's `max_packet_size`; the handler saw the beginning.
     truncated,
+    /// Times that a handler has held up its event loop for longer than the
+    /// [`watchdog`](crate::backend::EventLoop::watchdog) allows.
+    held,
     /// Times that accepting failed, whatever the reason.
     accept_errors,
 }

@@ -3,6 +3,7 @@
 mod offload;
 mod reactor;
 mod timers;
+mod watchdog;
 
 use std::io;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use self::offload::Offload;
 use self::reactor::{Inbox, Reactor};
+use self::watchdog::Watchdog;
 use super::threads::Threads;
 use super::{Backend, Sources};
 use crate::coroutine::Pinned;
@@ -47,6 +49,7 @@ pub struct EventLoop {
     /// The other loops, each on a thread of its own.
     others: Vec<Arc<Inbox>>,
     threads: Threads,
+    watchdog: Option<Watchdog>,
 }
 
 impl Default for EventLoop {
@@ -58,6 +61,7 @@ impl Default for EventLoop {
             local: None,
             others: Vec::new(),
             threads: Threads::new("event-loop", None),
+            watchdog: Some(Watchdog::new(Duration::from_millis(100))),
         }
     }
 }
@@ -84,8 +88,16 @@ impl EventLoop {
         self
     }
 
+    /// How long one handler may hold up its loop, without a wait in which others run, before a warning says who it is and
+    /// [`Stats::held`](crate::Stats::held) counts it: 100 ms by default; `None` is never. The watch is kept by a thread of its own,
+    /// which sleeps while the loops do. It warns of one that never lets go, too.
+    pub fn watchdog(mut self, limit: Option<Duration>) -> EventLoop {
+        self.watchdog = limit.map(Watchdog::new);
+        self
+    }
+
     /// Starts the loops beside the serving thread's, unless they run already.
-    fn start_others(&mut self) -> io::Result<()> {
+    fn start_others(&mut self, sources: &Sources<'_>) -> io::Result<()> {
         let loops = self.loops.unwrap_or_else(|| thread::available_parallelism().map_or(1, |cores| cores.get()));
         while self.others.len() + 1 < loops {
             let waker = Arc::new(Waker::new()?);
@@ -103,16 +115,22 @@ impl EventLoop {
                 }
             })?;
             ready.recv().map_err(io::Error::other)??;
+            self.watch(&inbox, sources)?;
             self.others.push(inbox);
         }
         Ok(())
+    }
+
+    fn watch(&mut self, inbox: &Arc<Inbox>, sources: &Sources<'_>) -> io::Result<()> {
+        self.watchdog.as_mut().map_or(Ok(()), |watchdog| watchdog.watch(inbox, sources.service))
     }
 }
 
 impl Backend for EventLoop {
     fn activate(&mut self, sources: &Sources<'_>) -> io::Result<()> {
-        self.start_others()?;
+        self.start_others(sources)?;
         let (inbox, messages) = Inbox::new(sources.waker().clone(), self.offload.clone());
+        self.watch(&inbox, sources)?;
         let reactor = Reactor::new(inbox, messages, self.stack_size, Some(sources.listener))?;
         self.local = Some(Pinned::new(reactor));
         Ok(())
@@ -146,7 +164,8 @@ impl Backend for EventLoop {
 
     fn server_close(&mut self, until: Option<Instant>) -> usize {
         self.others.drain(..).for_each(|inbox| inbox.stop());
-        self.threads.join(until) + self.offload.close(until)
+        let watchdog = self.watchdog.as_mut().map_or(0, |watchdog| watchdog.close(until));
+        self.threads.join(until) + self.offload.close(until) + watchdog
     }
 }
 

@@ -45,7 +45,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
         };
         // A new poll announces what has been ready before, but the old one's news are lost: look once.
         self.ready = true;
-        self.backend.activate(&Sources { listener: self.listener.as_fd(), waker: &waker })?;
+        self.backend.activate(&Sources { listener: self.listener.as_fd(), waker: &waker, service: &self.service })?;
         Ok(())
     }
 
@@ -81,7 +81,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
 
     pub(super) fn wait(&mut self, accepting: bool, timeout: Option<Duration>) -> io::Result<()> {
         let Some(waker) = &self.waker else { return Ok(()) };
-        let sources = Sources { listener: self.listener.as_fd(), waker };
+        let sources = Sources { listener: self.listener.as_fd(), waker, service: &self.service };
         self.ready |= self.backend.wait(&sources, accepting, timeout)?;
         Ok(())
     }

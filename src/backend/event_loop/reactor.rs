@@ -15,6 +15,7 @@ use slab::Slab;
 
 use super::offload::Offload;
 use super::timers::Timers;
+use super::watchdog::{self, Pulse};
 use crate::coroutine::{Coroutine, Pause, Stack, Stacks};
 use crate::job::Job;
 use crate::park::{Home, Parker, Sibling, Source, TaskId, TaskParker, Work};
@@ -169,6 +170,10 @@ impl Reactor {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
             result => result?,
         }
+        // Before anything runs, be it a request that is accepted after this turn.
+        if let Some(watchdog) = self.inbox.watchdog.get() {
+            watchdog.wake(&self.inbox.pulse);
+        }
         let mut listener = false;
         for event in &self.events {
             match event.token() {
@@ -265,7 +270,10 @@ impl Reactor {
         let task = &mut self.tasks[slot];
         task.queued = false;
         let seen = std::mem::replace(&mut task.seen, Readiness::NONE);
-        match task.coroutine.resume(seen) {
+        self.inbox.pulse.begin(task.id);
+        let pause = task.coroutine.resume(seen);
+        self.inbox.pulse.end();
+        match pause {
             Some(Pause::Park { interest, until }) => {
                 task.interest = interest;
                 task.until = until;
@@ -341,6 +349,10 @@ pub(super) struct Inbox {
     /// Those sockets. Locked when one is made, dropped, or has an event.
     sources: Mutex<Slab<Arc<Source>>>,
     offload: Arc<Offload>,
+    /// What the loop does now.
+    pub(super) pulse: Pulse,
+    /// Who looks at that, if somebody does.
+    watchdog: OnceLock<Arc<watchdog::Shared>>,
 }
 
 impl Inbox {
@@ -356,6 +368,8 @@ impl Inbox {
             registry: OnceLock::new(),
             sources: Mutex::default(),
             offload,
+            pulse: Pulse::default(),
+            watchdog: OnceLock::new(),
         };
         (Arc::new(inbox), receiver)
     }
@@ -364,6 +378,10 @@ impl Inbox {
     pub(super) fn run(&self, job: Job) {
         self.load.fetch_add(1, SeqCst);
         self.send(Message::Run(job));
+    }
+
+    pub(super) fn set_watchdog(&self, watchdog: Arc<watchdog::Shared>) {
+        self.watchdog.get_or_init(|| watchdog);
     }
 
     pub(super) fn stop(&self) {

@@ -1,0 +1,173 @@
+//! [`Watchdog`]: says which request holds up an event loop.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use super::reactor::Inbox;
+use crate::backend::threads::Threads;
+use crate::job::Service;
+use crate::park::{TaskId, Unparker};
+
+/// What a loop does now, for the watchdog to see. Written by the loop alone, which costs it some plain stores per resume.
+#[derive(Default)]
+pub(super) struct Pulse {
+    /// Odd while a task runs, even while none does; never the same again.
+    beat: AtomicU64,
+    /// The task that was resumed last.
+    task: AtomicU64,
+}
+
+impl Pulse {
+    /// The loop has something to do.
+    fn stir(&self) {
+        self.beat.store(self.beat.load(Relaxed) + 2, Relaxed);
+    }
+
+    /// A task is resumed.
+    pub(super) fn begin(&self, task: TaskId) {
+        self.task.store(task.0, Relaxed);
+        self.beat.store(self.beat.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// It is suspended again.
+    pub(super) fn end(&self) {
+        self.beat.store(self.beat.load(Relaxed) + 1, Relaxed);
+    }
+}
+
+/// A thread that looks at the loops' pulses, as often as a handler may hold one. While all loops wait, it sleeps.
+pub(super) struct Watchdog {
+    limit: Duration,
+    shared: Arc<Shared>,
+    threads: Threads,
+}
+
+/// What the watchdog's thread shares with the loops.
+#[derive(Default)]
+pub(super) struct Shared {
+    loops: Mutex<Vec<Weak<Inbox>>>,
+    thread: OnceLock<Thread>,
+    /// The thread sleeps until a loop has something to do.
+    asleep: AtomicBool,
+    stopping: AtomicBool,
+}
+
+impl Watchdog {
+    /// A watchdog that warns when one resume takes longer than `limit`.
+    pub(super) fn new(limit: Duration) -> Watchdog {
+        Watchdog { limit, shared: Arc::default(), threads: Threads::new("watchdog", None) }
+    }
+
+    /// Watches one more loop. The first one starts the thread.
+    pub(super) fn watch(&mut self, inbox: &Arc<Inbox>, service: &Arc<Service>) -> io::Result<()> {
+        inbox.set_watchdog(self.shared.clone());
+        self.shared.lock().push(Arc::downgrade(inbox));
+        if self.threads.len() == 0 {
+            let (limit, shared, service) = (self.limit, self.shared.clone(), service.clone());
+            self.threads.spawn(move || shared.run(limit, &service))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the thread, and waits for that until then; says whether it has not ended.
+    pub(super) fn close(&mut self, until: Option<Instant>) -> usize {
+        self.shared.stop();
+        self.threads.join(until)
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
+}
+
+/// A loop as the watchdog saw it last.
+struct Watched {
+    inbox: Weak<Inbox>,
+    beat: u64,
+    /// When it was first seen at this beat.
+    since: Instant,
+    warned: bool,
+}
+
+impl Shared {
+    /// Wakes the watchdog, if it sleeps: the loop of this pulse has something to do.
+    pub(super) fn wake(&self, pulse: &Pulse) {
+        // The pulse before the question: either this sees that the watchdog sleeps, or that sees the pulse.
+        pulse.stir();
+        fence(SeqCst);
+        if self.asleep.load(Relaxed) && self.asleep.swap(false, SeqCst) {
+            self.unpark();
+        }
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, SeqCst);
+        self.unpark();
+    }
+
+    fn unpark(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    fn run(&self, limit: Duration, service: &Service) {
+        self.thread.get_or_init(thread::current);
+        let mut watched: Vec<Watched> = Vec::new();
+        while !self.stopping.load(SeqCst) {
+            if self.look(&mut watched, limit, service) {
+                thread::park_timeout(limit);
+                continue;
+            }
+            self.asleep.store(true, SeqCst);
+            if !self.look(&mut watched, limit, service) && !self.stopping.load(SeqCst) {
+                thread::park();
+            }
+            self.asleep.store(false, SeqCst);
+        }
+    }
+
+    /// Looks at all loops, and warns of those that have been at the same resume for longer than the limit. Says whether any has
+    /// done something since the last look, or is at it.
+    fn look(&self, watched: &mut Vec<Watched>, limit: Duration, service: &Service) -> bool {
+        let now = Instant::now();
+        for inbox in self.lock().drain(..) {
+            watched.push(Watched { inbox, beat: 0, since: now, warned: false });
+        }
+        watched.retain(|watched| watched.inbox.strong_count() > 0);
+        let mut active = false;
+        for watched in watched {
+            let Some(inbox) = watched.inbox.upgrade() else { continue };
+            let beat = inbox.pulse.beat.load(SeqCst);
+            let running = beat % 2 == 1;
+            active |= running || beat != watched.beat;
+            if beat != watched.beat {
+                *watched = Watched { inbox: Arc::downgrade(&inbox), beat, since: now, warned: false };
+            } else if running && !watched.warned && now - watched.since >= limit {
+                watched.warned = true;
+                service.counters.held.add();
+                warn(&inbox, now - watched.since, service);
+            }
+        }
+        active
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Inbox>>> {
+        self.loops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn warn(inbox: &Arc<Inbox>, time: Duration, service: &Service) {
+    let task = TaskId(inbox.pulse.task.load(Relaxed));
+    match service.live.peer_of(&Unparker::new(inbox.clone(), task)) {
+        Some(peer) => log::warn!("the request of {peer} has held up its event loop for {time:.1?}, and still does"),
+        None => {
+            log::warn!("something that a request has spawned has held up its event loop for {time:.1?}, and still does")
+        }
+    }
+}

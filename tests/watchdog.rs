@@ -1,0 +1,107 @@
+//! The watchdog of the event loop: who holds up a loop is named while it does.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use socketserver::backend::EventLoop;
+use socketserver::listener::Tcp;
+use socketserver::{Monitor, Request, Server};
+
+/// Keeps the warnings of this process.
+struct Warnings(Mutex<Vec<String>>);
+
+static WARNINGS: Warnings = Warnings(Mutex::new(Vec::new()));
+
+impl Log for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= Level::Warn
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.lock().expect("no panic").push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Holds the thread until the watchdog has counted `holds` holds; `false` after 30 seconds.
+fn hold(monitor: &Monitor, holds: u64) -> bool {
+    let until = Instant::now() + Duration::from_secs(30);
+    while monitor.stats().held < holds {
+        if Instant::now() > until {
+            return false;
+        }
+        thread::yield_now();
+    }
+    true
+}
+
+/// The second hold comes after a pause in which the watchdog goes to sleep.
+#[test]
+fn a_handler_that_holds_its_loop_is_named_each_time() {
+    // Another test of this process may have set it.
+    let _ = log::set_logger(&WARNINGS);
+    log::set_max_level(LevelFilter::Warn);
+    let monitor: Arc<OnceLock<Monitor>> = Arc::default();
+    let shared = monitor.clone();
+    let handler = move |request: &mut Request| -> io::Result<()> {
+        let monitor = shared.get().expect("the monitor is set before serving");
+        let mut holds = [0];
+        while request.read(&mut holds)? > 0 {
+            let held = hold(monitor, holds[0].into());
+            request.write_all(&[u8::from(held)])?;
+        }
+        Ok(())
+    };
+    let backend = EventLoop::new(1).watchdog(Some(Duration::from_millis(20)));
+    let mut server = Server::new(Tcp::options().bind("127.0.0.1:0").expect("a listener"), backend, handler);
+    assert!(monitor.set(server.monitor()).is_ok());
+    let (addr, handle) = (server.local_addr().as_inet().expect("an IP address"), server.shutdown_handle());
+    let serving = thread::spawn(move || server.serve_forever().map(|_| server.close()));
+
+    let mut client = TcpStream::connect(addr).expect("a connection");
+    client.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+    for holds in [1, 2] {
+        client.write_all(&[holds]).expect("a write");
+        let mut held = [0];
+        client.read_exact(&mut held).expect("a reply");
+        assert_eq!(held, [1], "hold {holds} was not noticed");
+        // Time in which nothing happens: a read that times out.
+        client.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+        assert!(client.read(&mut [0]).is_err());
+        client.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+    }
+    handle.shutdown();
+    serving.join().expect("no panic").expect("serving ends well").expect("closing ends well");
+
+    let peer = client.local_addr().expect("an address").to_string();
+    let warnings = WARNINGS.0.lock().expect("no panic");
+    assert_eq!(warnings.iter().filter(|warning| warning.contains(&peer)).count(), 2, "{warnings:?}");
+}
+
+#[test]
+fn a_loop_that_is_busy_with_many_short_requests_is_not_held() {
+    let backend = EventLoop::new(1).watchdog(Some(Duration::from_secs(20)));
+    let listener = Tcp::options().bind("127.0.0.1:0").expect("a listener");
+    let mut server = Server::new(listener, backend, |request: &mut Request| {
+        io::copy(&mut Read::take(&mut *request, 1), &mut io::sink())?;
+        request.write_all(b"x")
+    });
+    let (addr, handle, monitor) =
+        (server.local_addr().as_inet().expect("an IP address"), server.shutdown_handle(), server.monitor());
+    let serving = thread::spawn(move || server.serve_forever());
+    for _ in 0..500 {
+        let mut client = TcpStream::connect(addr).expect("a connection");
+        client.write_all(b"x").expect("a write");
+        client.read_exact(&mut [0]).expect("a reply");
+    }
+    handle.shutdown();
+    serving.join().expect("no panic").expect("serving ends well");
+    assert_eq!(monitor.stats().held, 0);
+}
