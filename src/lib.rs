@@ -66,8 +66,8 @@
 //! # What this crate is not
 //!
 //! It is no async runtime: there are no futures, and the event loop runs this crate's handlers, not tasks at large. It speaks no
-//! protocol above the sockets, neither TLS nor HTTP. It installs no signal handler, starts no thread and prints nothing until
-//! asked. Linux is where it is tested; other Unixes are meant to compile.
+//! protocol above the sockets, neither TLS nor HTTP. It starts no thread and prints nothing until asked, and
+//! installs no signal handler but the event loop's, which names a stack overflow. Linux is where it is tested; other Unixes are meant to compile.
 
 #![deny(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_auto_cfg))]
