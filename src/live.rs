@@ -32,7 +32,7 @@ pub(crate) struct Live {
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
     /// What runs beside the handler, and is cut off with it.
-    siblings: Mutex<Vec<Unparker>>,
+    siblings: Mutex<Slab<Unparker>>,
     /// What others have written to the peer; there once somebody could.
     outbox: OnceLock<Outbox>,
 }
@@ -109,19 +109,20 @@ impl Live {
             socket::shutdown_both(fd.as_fd());
         }
         self.unparker.unpark();
-        self.lock_siblings().iter().for_each(Unparker::unpark);
+        self.lock_siblings().iter().for_each(|(_, sibling)| sibling.unpark());
         first
     }
 
-    pub(crate) fn add_sibling(&self, sibling: Unparker) {
-        self.lock_siblings().push(sibling);
+    /// Adds something that is to be cut off with the request, and returns its key.
+    pub(crate) fn add_sibling(&self, sibling: Unparker) -> usize {
+        self.lock_siblings().insert(sibling)
     }
 
-    pub(crate) fn remove_sibling(&self, sibling: &Unparker) {
-        self.lock_siblings().retain(|other| other != sibling);
+    pub(crate) fn remove_sibling(&self, key: usize) {
+        self.lock_siblings().try_remove(key);
     }
 
-    fn lock_siblings(&self) -> MutexGuard<'_, Vec<Unparker>> {
+    fn lock_siblings(&self) -> MutexGuard<'_, Slab<Unparker>> {
         self.siblings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

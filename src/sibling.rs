@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use crate::hooks::catch;
 use crate::park::{self, Context, Unparker};
 
 /// Runs `work` beside the caller: on a thread of its own, or, called on an event loop, on a coroutine of the same loop. So a handler
@@ -44,16 +45,17 @@ pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io
         if let Some(live) = &live {
             context.belong_to(live);
         }
-        if let Some(live) = context.live() {
-            live.add_sibling(context.parker.unparker());
-        }
+        let key = context.live().map(|live| live.add_sibling(context.parker.unparker()));
         let outcome = context.enter(|| catch_unwind(AssertUnwindSafe(work)));
-        if let Some(live) = context.live() {
-            live.remove_sibling(&context.parker.unparker());
+        if let (Some(live), Some(key)) = (context.live(), key) {
+            live.remove_sibling(key);
         }
         end.shared.lock().outcome = Some(outcome);
-        // Dropping `end` tells whoever joins, also if this never ran.
-        drop(end);
+        // Dropping `end` tells whoever joins, also if this never ran. If nobody does, the outcome goes with it, and that is a
+        // user's value, whose destructor may panic.
+        if let Err(panic) = catch(|| drop(end)) {
+            log::error!("what a sibling left behind panicked when it was dropped: {panic}");
+        }
     }))?;
     Ok(JoinHandle { shared })
 }

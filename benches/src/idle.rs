@@ -14,6 +14,7 @@ use crate::open_files;
 use crate::report;
 use crate::server_process::ServerProcess;
 use crate::server_spec::{Launch, ServerSpec};
+use crate::transport::Transport;
 
 /// One server's memory without and with its idle connections.
 pub struct Growth {
@@ -26,7 +27,8 @@ pub struct Growth {
 /// is a result, too.
 pub fn compare(connections: usize, message_bytes: usize, servers: &[ServerSpec]) -> Result<Errors> {
     open_files::make_room_for(connections)?;
-    let launches: Vec<Launch> = servers.iter().map(|server| server.resolve(connections)).collect::<Result<_>>()?;
+    let launches: Vec<Launch> =
+        servers.iter().map(|server| server.resolve(connections, Transport::Tcp)).collect::<Result<_>>()?;
     let cores = Cores::claim()?;
     let mut errors = Errors::default();
     let mut all = Vec::new();
@@ -58,7 +60,7 @@ fn measure(connections: usize, message_bytes: usize, launch: &Launch, cores: Cor
 
 /// Opens connections one after the other, so that no accept queue overflows.
 fn open(server: SocketAddr, connections: usize, message_bytes: usize) -> Result<Vec<TcpStream>> {
-    let mut connector = Connector::new(server);
+    let mut connector = Connector::new(server, Transport::Tcp);
     let message: Vec<u8> = (0..message_bytes).map(|position| position as u8).collect();
     let mut echo = vec![0; message_bytes];
     let mut open = Vec::with_capacity(connections);
@@ -71,7 +73,7 @@ fn open(server: SocketAddr, connections: usize, message_bytes: usize) -> Result<
 }
 
 fn serve_once(connector: &mut Connector, message: &[u8], echo: &mut [u8]) -> Result<TcpStream> {
-    let mut stream = connector.connect().context("connecting")?;
+    let mut stream = TcpStream::from(connector.connect().context("connecting")?);
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(message).context("sending")?;
     stream.read_exact(echo).context("waiting for its echo")?;

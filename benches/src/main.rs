@@ -1,13 +1,17 @@
-//! Compares echo servers by what they cost: CPU time per message, CPU time per connection, memory per idle connection.
+//! Compares echo servers by what they cost: CPU time per message, datagram and connection, memory per idle connection; and by
+//! how they treat connections beside one that floods.
 //!
 //! Each server is a process of its own on one core; the load is made by this process on another. The server's cost is read
 //! from the kernel's account of its process, so that the cost of making load is not in any number.
 
+mod connection;
 mod connector;
 mod cores;
 mod cpu_time;
 mod errors;
 mod exchange;
+mod fairness;
+mod flood;
 mod idle;
 mod load;
 mod memory;
@@ -18,6 +22,7 @@ mod server_process;
 mod server_spec;
 mod spread;
 mod table;
+mod transport;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
@@ -25,9 +30,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::load::Reuse;
+use crate::load::{Reuse, Traffic};
 use crate::rounds::Plan;
 use crate::server_spec::ServerSpec;
+use crate::transport::Transport;
 
 /// Compares echo servers on CPU time, latency and memory.
 #[derive(Parser)]
@@ -46,6 +52,28 @@ enum Command {
         /// The size of a message in bytes.
         #[arg(long, default_value = "64")]
         size: NonZeroUsize,
+        /// The most bytes in one write; of a message of several writes, the echo is read meanwhile [default: whole messages]
+        #[arg(long)]
+        write: Option<NonZeroUsize>,
+        #[command(flatten)]
+        rounds: Rounds,
+    },
+    /// CPU time per datagram: each client sends one, waits for its echo, then sends the next; again, if it is lost.
+    Udp {
+        /// The number of clients, each with a socket of its own.
+        #[arg(long, default_value = "100")]
+        clients: NonZeroUsize,
+        /// The size of a datagram in bytes.
+        #[arg(long, default_value = "64")]
+        size: NonZeroUsize,
+        #[command(flatten)]
+        rounds: Rounds,
+    },
+    /// Fairness: latency of the echoes of 64 bytes of some connections, without and with one more that floods the server.
+    Flood {
+        /// The number of connections that ping, beside the one that floods.
+        #[arg(long, default_value = "50")]
+        pings: NonZeroUsize,
         #[command(flatten)]
         rounds: Rounds,
     },
@@ -85,7 +113,7 @@ struct Rounds {
 #[derive(Args)]
 struct Servers {
     /// raw-epoll, std-threads, tokio, tokio-multi, may, socketserver:BACKEND (threading, forking-style, event-loop or
-    /// sequential), or NAME=COMMAND LINE, where the command's first line of output is `listening on tcp://IP:PORT`.
+    /// sequential), or NAME=COMMAND LINE, where the command's first line of output is `listening on tcp://IP:PORT` (`udp` in `compare udp`).
     #[arg(required = true, value_name = "SERVER")]
     servers: Vec<ServerSpec>,
 }
@@ -98,17 +126,26 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The size of the message in `idle` and `churn`, where it only proves that the connection was really served.
+/// The size of the message in `idle`, `churn` and `flood`, where it only proves that the connection was really served.
 const PROOF_BYTES: usize = 64;
 
 fn main() -> ExitCode {
     let measured = match CommandLine::parse().command {
-        Command::Echo { connections, size, rounds } => {
-            let plan = plan(connections, size.get(), Reuse::Keep, &rounds);
+        Command::Echo { connections, size, write, rounds } => {
+            let write_bytes = write.unwrap_or(NonZeroUsize::MAX).get();
+            let plan = rounds.plan(Traffic { write_bytes, ..traffic(connections, size.get()) });
             rounds::compare(&plan, &rounds.servers.servers)
         }
+        Command::Udp { clients, size, rounds } => {
+            let plan = rounds.plan(Traffic { transport: Transport::Udp, ..traffic(clients, size.get()) });
+            rounds::compare(&plan, &rounds.servers.servers)
+        }
+        Command::Flood { pings, rounds } => {
+            let plan = rounds.plan(traffic(pings, PROOF_BYTES));
+            fairness::compare(&plan, &rounds.servers.servers)
+        }
         Command::Churn { connections, rounds } => {
-            let plan = plan(connections, PROOF_BYTES, Reuse::Reconnect, &rounds);
+            let plan = rounds.plan(Traffic { reuse: Reuse::Reconnect, ..traffic(connections, PROOF_BYTES) });
             rounds::compare(&plan, &rounds.servers.servers)
         }
         Command::Idle { connections, servers } => idle::compare(connections.get(), PROOF_BYTES, &servers.servers),
@@ -126,13 +163,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn plan(connections: NonZeroUsize, message_bytes: usize, reuse: Reuse, rounds: &Rounds) -> Plan {
-    Plan {
+/// Streams that are kept, and messages in one write.
+fn traffic(connections: NonZeroUsize, message_bytes: usize) -> Traffic {
+    Traffic {
+        transport: Transport::Tcp,
         connections: connections.get(),
         message_bytes,
-        reuse,
-        warmup: rounds.warmup,
-        window: rounds.seconds,
-        rounds: rounds.rounds.get(),
+        write_bytes: usize::MAX,
+        reuse: Reuse::Keep,
+        flood: false,
+    }
+}
+
+impl Rounds {
+    fn plan(&self, traffic: Traffic) -> Plan {
+        Plan { traffic, warmup: self.warmup, window: self.seconds, rounds: self.rounds.get() }
     }
 }

@@ -5,17 +5,19 @@ use anyhow::{Context, Result};
 use crate::cores::Cores;
 use crate::errors::Errors;
 use crate::idle::Growth;
-use crate::load::{Reuse, latencies};
+use crate::load::{Reuse, Traffic, latencies};
 use crate::rounds::{Plan, Sample, Series};
 use crate::spread::Spread;
 use crate::table::Table;
+use crate::transport::Transport;
 
 impl Plan {
     /// What is counted.
     fn unit(&self) -> &'static str {
-        match self.reuse {
-            Reuse::Keep => "message",
-            Reuse::Reconnect => "connection",
+        match self.traffic {
+            Traffic { reuse: Reuse::Reconnect, .. } => "connection",
+            Traffic { transport: Transport::Udp, .. } => "datagram",
+            Traffic { transport: Transport::Tcp, .. } => "message",
         }
     }
 }
@@ -34,16 +36,13 @@ pub fn progress(round: usize, plan: &Plan, name: &str, sample: &Sample) {
 }
 
 pub fn rounds(plan: &Plan, cores: Cores, all: &[Series]) -> Result<()> {
-    let what = match plan.reuse {
-        Reuse::Keep => "echo: each connection sends, waits for the whole echo, sends the next",
-        Reuse::Reconnect => "churn: connect, one echo, close by the client; then the next",
+    let what = match plan.unit() {
+        "connection" => "churn: connect, one echo, close by the client; then the next",
+        "datagram" => "udp: each client sends one datagram, waits for its echo, sends the next",
+        _ => "echo: each connection sends, waits for the whole echo, sends the next",
     };
     println!("{what}");
-    println!(
-        "connections at a time: {}; bytes per message: {}; rounds: {}, each of {:?} after {:?} of warm-up",
-        plan.connections, plan.message_bytes, plan.rounds, plan.window, plan.warmup
-    );
-    println!("servers on core {}, load on core {}; median (min..max) of the rounds\n", cores.server, cores.load);
+    setting(plan, cores);
     costs(plan, all)?;
     println!();
     latency(plan, all)?;
@@ -51,6 +50,17 @@ pub fn rounds(plan: &Plan, cores: Cores, all: &[Series]) -> Result<()> {
     ratios(plan, all)?;
     notes(all);
     Ok(())
+}
+
+fn setting(plan: &Plan, cores: Cores) {
+    let Traffic { connections, message_bytes, write_bytes, .. } = plan.traffic;
+    let writes = if write_bytes < message_bytes { format!(" in writes of {write_bytes}") } else { String::new() };
+    println!(
+        "connections at a time: {connections}; bytes per message: {message_bytes}{writes}; rounds: {}, each of {:?} after {:?} \
+         of warm-up",
+        plan.rounds, plan.window, plan.warmup
+    );
+    println!("servers on core {}, load on core {}; median (min..max) of the rounds\n", cores.server, cores.load);
 }
 
 fn costs(plan: &Plan, all: &[Series]) -> Result<()> {
@@ -109,13 +119,61 @@ fn ratios(plan: &Plan, all: &[Series]) -> Result<()> {
 }
 
 fn notes(all: &[Series]) {
+    for series in all {
+        let lost: u64 = series.samples.iter().map(|sample| sample.lost).sum();
+        if lost > 0 {
+            println!("\n{}: {lost} datagrams were lost and sent again", series.name);
+        }
+    }
     for series in all.iter().filter(|series| !series.errors().is_empty()) {
         println!("\n! {}: not to be trusted, it had errors: {}", series.name, series.errors());
     }
 }
 
+/// `all` has two series of each server: without the flood, and with it.
+pub fn flood(plan: &Plan, cores: Cores, all: &[Series]) -> Result<()> {
+    println!(
+        "flood: each connection sends, waits for the whole echo, sends the next; without and with one more that floods"
+    );
+    setting(plan, cores);
+    let mut table = Table::new([
+        "server",
+        "p50, µs",
+        "p50 with flood",
+        "p99, µs",
+        "p99 with flood",
+        "ratio of p99s",
+        "pings/s",
+        "pings/s with flood",
+        "flood, MiB/s",
+    ]);
+    for pair in all.chunks_exact(2) {
+        let [quiet, flooded] = pair else { continue };
+        let micros = |sample: &Sample, quantile| sample.latency.value_at_quantile(quantile) as f64 / 1000.0;
+        let rounds = quiet.samples.iter().zip(&flooded.samples);
+        let ratios = Spread::of(rounds.map(|(quiet, flooded)| micros(flooded, 0.99) / micros(quiet, 0.99)));
+        let mark = if flooded.errors().is_empty() { "" } else { " !" };
+        table.row([
+            format!("{}{mark}", quiet.marked_name()),
+            of(quiet, 0, |sample| micros(sample, 0.5))?,
+            of(flooded, 0, |sample| micros(sample, 0.5))?,
+            of(quiet, 0, |sample| micros(sample, 0.99))?,
+            of(flooded, 0, |sample| micros(sample, 0.99))?,
+            shown(ratios.context("no round was measured")?, 2),
+            of(quiet, 0, |sample| sample.rate)?,
+            of(flooded, 0, |sample| sample.rate)?,
+            of(flooded, 0, |sample| sample.flood_rate / MIB)?,
+        ]);
+    }
+    table.print();
+    notes(all);
+    Ok(())
+}
+
+const MIB: f64 = 1024.0 * 1024.0;
+
 impl Series {
-    fn errors(&self) -> Errors {
+    pub fn errors(&self) -> Errors {
         let mut errors = Errors::default();
         for sample in &self.samples {
             errors.merge(&sample.errors);

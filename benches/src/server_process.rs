@@ -19,12 +19,10 @@ use nix::unistd::Pid;
 
 use crate::cores::Cores;
 use crate::server_spec::Launch;
+use crate::transport::Transport;
 
 /// How long a server may take until it says where it listens. Far more than any needs, as it only ends a comparison.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What every server prints first, before its address.
-const GREETING: &str = "listening on tcp://";
 
 /// A running server. Dropping it kills and reaps it.
 pub struct ServerProcess {
@@ -46,7 +44,7 @@ impl ServerProcess {
         unsafe { command.pre_exec(move || prepare(&core)) };
         let mut child =
             command.spawn().with_context(|| format!("starting {} ({})", launch.name, launch.program.display()))?;
-        match greeting(&mut child) {
+        match greeting(&mut child, launch.transport) {
             Ok((stdout, address)) => Ok(Self { child, _stdout: stdout, address }),
             Err(error) => {
                 end(&mut child);
@@ -108,11 +106,13 @@ fn end(child: &mut Child) {
     }
 }
 
-fn greeting(child: &mut Child) -> Result<(ChildStdout, SocketAddr)> {
+/// What every server prints first.
+fn greeting(child: &mut Child, transport: Transport) -> Result<(ChildStdout, SocketAddr)> {
     let mut stdout = child.stdout.take().context("the server's output is not piped")?;
     let line = first_line(&mut stdout)?;
-    let Some(address) = line.strip_prefix(GREETING) else {
-        bail!("its first line of output is {line:?} and not `{GREETING}IP:PORT`");
+    let expected = format!("listening on {}://", transport.scheme());
+    let Some(address) = line.strip_prefix(&expected) else {
+        bail!("its first line of output is {line:?} and not `{expected}IP:PORT`");
     };
     let address = address.parse().with_context(|| format!("{address:?} is no address"))?;
     Ok((stdout, address))

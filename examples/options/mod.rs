@@ -60,7 +60,7 @@ impl Options {
     }
 
     fn try_serve<Kind>(self, handler: impl HandlerFactory<Kind>, hint: impl FnOnce(&Addr) -> String) -> io::Result<()> {
-        let mut server = AnyServer::new(self.listener()?, self.backend(), handler);
+        let mut server = AnyServer::new(self.listener()?, self.backend(), handler).shutdown_deadline(self.drain);
         if let Some(max) = self.max_connections {
             server = server.max_connections(max as usize);
         }

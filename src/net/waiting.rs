@@ -103,7 +103,10 @@ impl Waiting {
                     check(until)?;
                     self.park(&context, interest, until)?;
                 }
-                result => return result,
+                result => {
+                    context.spend();
+                    return result;
+                }
             }
         }
     }

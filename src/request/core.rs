@@ -12,9 +12,6 @@ use crate::park::{Context, deadline, earlier};
 use crate::readiness::Readiness;
 use crate::socket::Blocking;
 
-/// I/O calls that succeed without waiting before the others of the thread get their turn. (tokio's number.)
-const BUDGET: u8 = 128;
-
 pub(super) struct Core {
     pub(super) live: Arc<Live>,
     context: Rc<Context>,
@@ -24,7 +21,6 @@ pub(super) struct Core {
     pub(super) idle_timeout: Cell<Option<Duration>>,
     /// The deadline of the whole request.
     pub(super) deadline: Cell<Option<Instant>>,
-    budget: Cell<u8>,
     /// The handler has read something that it has not answered: a drain waits for it.
     pub(super) busy: Cell<bool>,
     /// The peer has ended its direction.
@@ -40,7 +36,6 @@ impl Core {
             write_timeout: Cell::new(None),
             idle_timeout: Cell::new(None),
             deadline: Cell::new(None),
-            budget: Cell::new(BUDGET),
             busy: Cell::new(false),
             at_end: Cell::new(false),
         }
@@ -113,7 +108,6 @@ impl Core {
         self.live.set_activity(activity);
         let waited = self.context.wait_as(Some(&self.live), interest, None, until);
         self.live.set_activity(Activity::Running);
-        self.budget.set(BUDGET);
         waited
     }
 
@@ -124,16 +118,9 @@ impl Core {
         }
     }
 
-    /// Counts a call that did not have to wait, and gives the others a turn after many of them.
-    fn spend(&self) -> io::Result<()> {
-        match self.budget.get().checked_sub(1) {
-            Some(left) => self.budget.set(left),
-            None => {
-                self.budget.set(BUDGET);
-                self.context.yield_now()?;
-            }
-        }
-        Ok(())
+    /// Counts a call that did not have to wait.
+    pub(super) fn spend(&self) {
+        self.context.spend();
     }
 }
 
@@ -187,7 +174,7 @@ impl Attempt<'_> {
                     if done < wanted && !core.context.ready.get().has(Readiness::CLOSED) {
                         core.context.ready.set(core.context.ready.get().without(self.direction));
                     }
-                    core.spend()?;
+                    core.spend();
                     return Ok(Some(done));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => core.live.check()?,

@@ -121,7 +121,10 @@ impl Write for Sender {
         let mut asked = false;
         loop {
             match self.send(piece) {
-                Ok(()) => return Ok(piece.len()),
+                Ok(()) => {
+                    context.spend();
+                    return Ok(piece.len());
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.is_datagram() => {}
                 Err(error) => return Err(error),
             }

@@ -128,6 +128,9 @@ pub(super) fn write_all(core: &Core, bytes: &[u8]) -> io::Result<()> {
             Some(outbox) => {
                 // Asked without regard to what is known to be ready: others write, too.
                 let now = outbox.write(core.fd(), bytes, sent)?;
+                if now > sent {
+                    core.spend();
+                }
                 (now > sent).then_some(now)
             }
         };

@@ -112,11 +112,11 @@ impl Condvar {
         let me = context.parker.unparker();
         let mutex = guard.mutex;
         // Added before the mutex is given back: whoever changes something after that notifies this one, too.
-        self.waiters.add(&me);
+        let ticket = self.waiters.add(&me);
         drop(guard);
         // If it cannot wait, it returns early; taking the mutex says why.
         let _ = context.park(until);
-        self.waiters.remove(&me);
+        self.waiters.remove(ticket);
         mutex.lock()
     }
 }

@@ -10,8 +10,19 @@ use crate::park::{self, Context, Unparker};
 /// Those who wait, in the order in which they came.
 #[derive(Default)]
 pub(super) struct Waiters {
-    queue: Mutex<VecDeque<Unparker>>,
+    queue: Mutex<Queue>,
 }
+
+#[derive(Default)]
+struct Queue {
+    /// By their tickets, which rise.
+    waiting: VecDeque<(Ticket, Unparker)>,
+    last: u64,
+}
+
+/// The place of one who waits, for one wait.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Ticket(u64);
 
 impl Waiters {
     /// Tries until there is a result, and waits between two tries, at the most until the deadline.
@@ -33,12 +44,12 @@ impl Waiters {
                 return Ok(result);
             }
             // What happens from here on is told. What has happened since that try is seen by one more.
-            self.add(&me);
+            let ticket = self.add(&me);
             let waited = match attempt() {
                 Some(result) => Ok(Some(result)),
                 None => self.park(&context, until, heeds_cut).map(|()| None),
             };
-            let woken = !self.remove(&me);
+            let woken = !self.remove(ticket);
             match waited {
                 Ok(None) => continue,
                 // A wake that came all the same was meant for somebody who goes on to try.
@@ -62,34 +73,35 @@ impl Waiters {
     }
 
     /// Adds somebody who is about to wait.
-    pub(super) fn add(&self, waiter: &Unparker) {
+    pub(super) fn add(&self, waiter: &Unparker) -> Ticket {
         let mut queue = self.lock();
-        if !queue.contains(waiter) {
-            queue.push_back(waiter.clone());
-        }
+        queue.last += 1;
+        let ticket = Ticket(queue.last);
+        queue.waiting.push_back((ticket, waiter.clone()));
+        ticket
     }
 
     /// Takes somebody out who waits no longer. `false` if it is not there: it has been woken.
-    pub(super) fn remove(&self, waiter: &Unparker) -> bool {
+    pub(super) fn remove(&self, ticket: Ticket) -> bool {
         let mut queue = self.lock();
-        let position = queue.iter().position(|other| other == waiter);
-        position.is_some_and(|position| queue.remove(position).is_some())
+        let found = queue.waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket);
+        found.is_ok_and(|index| queue.waiting.remove(index).is_some())
     }
 
     /// Wakes the one who has waited longest.
     pub(super) fn wake_one(&self) {
-        let first = self.lock().pop_front();
-        if let Some(first) = first {
+        let first = self.lock().waiting.pop_front();
+        if let Some((_, first)) = first {
             first.unpark();
         }
     }
 
     pub(super) fn wake_all(&self) {
-        let all = std::mem::take(&mut *self.lock());
-        all.iter().for_each(Unparker::unpark);
+        let all = std::mem::take(&mut self.lock().waiting);
+        all.iter().for_each(|(_, waiter)| waiter.unpark());
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Unparker>> {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

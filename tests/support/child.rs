@@ -1,7 +1,7 @@
 //! Processes of their own, for tests that change or measure what belongs to the whole process.
 
 use std::env;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
@@ -18,19 +18,26 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// must be a closure that is written in the test's function, since that is what the test is found by.
 #[track_caller]
 pub fn in_child<F: FnOnce()>(body: F) {
+    let Some(output) = end_of_child(body) else { return };
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let passed = output.status.success() && out.contains("1 passed");
+    assert!(passed, "the child process ended with {}\n{out}\n{err}", output.status);
+}
+
+/// As [`in_child`], but however the child ends: that is returned in the parent, and `None` in the child.
+#[track_caller]
+pub fn end_of_child<F: FnOnce()>(body: F) -> Option<Output> {
     let name = std::any::type_name::<F>();
     let test = name.split_once("::").and_then(|(_, path)| path.split_once("::{{")).expect("a closure of a test").0;
     if env::var_os(CHILD).is_some() {
-        return body();
+        body();
+        return None;
     }
     let mut command = Command::new(env::current_exe().expect("a path to this program"));
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD, "1");
     let (give, result) = bounded(1);
     thread::spawn(move || give.send(command.output()));
-    let output = result.recv_timeout(PATIENCE).expect("the child process ends").expect("the child process starts");
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let passed = output.status.success() && out.contains("1 passed");
-    assert!(passed, "the child process ended with {}\n{out}\n{err}", output.status);
+    Some(result.recv_timeout(PATIENCE).expect("the child process ends").expect("the child process starts"))
 }
 
 /// Keeps the log lines of this process from now on.

@@ -8,7 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::net::sockopt::{self, Timeout};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrAny, SocketAddrUnix, SocketType};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType,
+};
 use socketserver::{Addr, UnixName};
 
 use super::PATIENCE;
@@ -48,7 +50,8 @@ impl Client {
             Addr::Unix(_) => (AddressFamily::UNIX, SocketType::STREAM),
             Addr::Unixgram(_) => (AddressFamily::UNIX, SocketType::DGRAM),
         };
-        let fd = rustix::net::socket(family, kind, None).expect("a socket");
+        // A program that another test starts meanwhile must not have it, too: it would stay open there.
+        let fd = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None).expect("a socket");
         sockopt::set_socket_timeout(&fd, Timeout::Recv, Some(PATIENCE)).unwrap();
         sockopt::set_socket_timeout(&fd, Timeout::Send, Some(PATIENCE)).unwrap();
         Client { fd, server: server.clone() }

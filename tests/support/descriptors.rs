@@ -1,4 +1,4 @@
-//! What this process has open.
+//! What this process has open, and how much memory it has.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -26,4 +26,16 @@ pub fn open_descriptors() -> usize {
 /// Threads of this process.
 pub fn threads() -> usize {
     fs::read_dir("/proc/self/task").expect("Linux shows the threads").count()
+}
+
+/// Bytes of memory that this process has touched and not given back.
+pub fn resident_bytes() -> usize {
+    let pages = fs::read_to_string("/proc/self/statm").expect("Linux shows the memory");
+    let pages: usize = pages.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number of pages");
+    pages * rustix::param::page_size()
+}
+
+/// Entries of this process's memory map.
+pub fn mappings() -> usize {
+    fs::read_to_string("/proc/self/maps").expect("Linux shows the memory").lines().count()
 }

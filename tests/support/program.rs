@@ -1,4 +1,6 @@
 //! [`Program`]: an example that runs, what it prints, and its end.
+// Each test program uses a part of this.
+#![allow(dead_code)]
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -96,6 +98,14 @@ impl Program {
 
     fn stderr_so_far(&self) -> Vec<String> {
         self.stderr.try_iter().collect()
+    }
+
+    /// The most memory in bytes that it had resident so far.
+    #[track_caller]
+    pub fn most_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("Linux says so");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a process that runs");
+        1024 * line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
     }
 
     /// The system's number of the process.

@@ -1,4 +1,6 @@
 //! [`Served`]: an example that serves, on a cell of the table of servers; and the table of its tests.
+// Each test program uses a part of this.
+#![allow(dead_code)]
 
 use socketserver::Addr;
 

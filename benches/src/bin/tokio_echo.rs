@@ -1,14 +1,15 @@
-//! An echo server on tokio: a task for each connection, on the current-thread or the multi-thread runtime.
+//! An echo server on tokio: a task for each connection, or one for all datagrams, on the current-thread or the multi-thread
+//! runtime.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
 use clap::Parser;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::runtime::Builder;
 
-/// Echoes TCP streams on tokio.
+/// Echoes TCP streams or UDP datagrams on tokio.
 #[derive(Parser)]
 struct Args {
     /// The address to listen on; port 0 takes a free one.
@@ -20,7 +21,10 @@ struct Args {
     /// The number of threads of the multi-thread runtime.
     #[arg(long, default_value_t = 1)]
     workers: usize,
-    /// The size of each connection's buffer in bytes.
+    /// Echo datagrams.
+    #[arg(long)]
+    udp: bool,
+    /// The size of each connection's buffer in bytes; that for datagrams has room for any.
     #[arg(long, default_value_t = 4096)]
     buffer: usize,
 }
@@ -33,15 +37,32 @@ fn main() -> io::Result<()> {
     }
     let runtime = builder.enable_io().build()?;
     // Accepting is a task too: what `block_on` runs itself lives on the main thread, outside the multi-thread workers.
-    runtime.block_on(async { tokio::spawn(serve(args.bind, args.buffer)).await? })
+    runtime.block_on(async {
+        let serving =
+            if args.udp { tokio::spawn(serve_udp(args.bind)) } else { tokio::spawn(serve_tcp(args.bind, args.buffer)) };
+        serving.await?
+    })
 }
 
-async fn serve(bind: SocketAddr, buffer_bytes: usize) -> io::Result<()> {
-    let listener = TcpListener::bind(bind).await?;
+fn greet(scheme: &str, address: SocketAddr) -> io::Result<()> {
     let mut stdout = io::stdout();
-    writeln!(stdout, "listening on tcp://{}", listener.local_addr()?)?;
-    stdout.flush()?;
+    writeln!(stdout, "listening on {scheme}://{address}")?;
+    stdout.flush()
+}
 
+async fn serve_udp(bind: SocketAddr) -> io::Result<()> {
+    let socket = UdpSocket::bind(bind).await?;
+    greet("udp", socket.local_addr()?)?;
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let (read, peer) = socket.recv_from(&mut buffer).await?;
+        socket.send_to(&buffer[..read], peer).await?;
+    }
+}
+
+async fn serve_tcp(bind: SocketAddr, buffer_bytes: usize) -> io::Result<()> {
+    let listener = TcpListener::bind(bind).await?;
+    greet("tcp", listener.local_addr()?)?;
     loop {
         let (stream, _) = match listener.accept().await {
             Ok(accepted) => accepted,

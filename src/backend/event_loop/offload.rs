@@ -8,6 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::backend::threads::Threads;
+use crate::hooks::catch;
 use crate::park::Work;
 
 /// A bounded pool of threads, each started when work comes and none of the others is idle.
@@ -17,7 +18,8 @@ pub(super) struct Offload {
     /// The work, of which each request has one piece at the most. `None` once closed.
     queue: Mutex<Option<Sender<Work>>>,
     waiting: Receiver<Work>,
-    idle: Arc<AtomicUsize>,
+    /// Pieces of work that are queued or being done.
+    pending: Arc<AtomicUsize>,
 }
 
 impl Offload {
@@ -28,7 +30,7 @@ impl Offload {
             threads: Mutex::new(Threads::new("offload", None)),
             queue: Mutex::new(Some(queue)),
             waiting,
-            idle: Arc::default(),
+            pending: Arc::default(),
         }
     }
 
@@ -50,28 +52,31 @@ impl Offload {
         lock(&self.threads).join(until)
     }
 
-    /// Starts a thread, if none is idle and there may be another.
+    /// Counts a piece of work in, and starts a thread for it if none is idle and there may be another. (Looking for idle threads
+    /// instead would miss that one is about to take what was queued just before, and this would wait behind that.)
     fn start_thread(&self) -> io::Result<()> {
         let mut threads = lock(&self.threads);
-        if self.idle.load(SeqCst) > self.waiting.len() || threads.len() >= self.max {
+        let pending = self.pending.fetch_add(1, SeqCst) + 1;
+        if pending <= threads.len() || threads.len() >= self.max {
             return Ok(());
         }
-        let (waiting, idle) = (self.waiting.clone(), self.idle.clone());
-        idle.fetch_add(1, SeqCst);
+        let (waiting, pending) = (self.waiting.clone(), self.pending.clone());
         let started = threads.spawn(move || {
             for work in &waiting {
-                idle.fetch_sub(1, SeqCst);
-                work();
-                idle.fetch_add(1, SeqCst);
+                // It catches the work's own panics, but nobody may be left to take its result, and then that is dropped here.
+                if let Err(panic) = catch(work) {
+                    log::error!("the result of offloaded work panicked when it was dropped: {panic}");
+                }
+                pending.fetch_sub(1, SeqCst);
             }
         });
         match started {
-            Err(error) => {
-                self.idle.fetch_sub(1, SeqCst);
-                // The threads that there are will come to it.
-                if threads.len() == 0 { Err(error) } else { Ok(()) }
+            Err(error) if threads.len() == 0 => {
+                self.pending.fetch_sub(1, SeqCst);
+                Err(error)
             }
-            Ok(()) => Ok(()),
+            // Without a thread of its own, the threads that there are will come to it.
+            _ => Ok(()),
         }
     }
 }

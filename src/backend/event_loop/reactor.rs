@@ -218,10 +218,9 @@ impl Reactor {
     }
 
     fn take_inbox(&mut self) {
-        if self.messages.is_empty() {
-            return;
-        }
-        while let Ok(message) = self.messages.try_recv() {
+        // What comes meanwhile waits for the next turn, or those who send without end would hold up the others.
+        for _ in 0..self.messages.len() {
+            let Ok(message) = self.messages.try_recv() else { break };
             match message {
                 Message::Run(job) => {
                     self.inbox.load.fetch_sub(1, SeqCst);

@@ -1,0 +1,98 @@
+//! Balance: several loops have about as many connections each.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::thread::{self, ThreadId};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socketserver::Request;
+use socketserver::backend::EventLoop;
+
+use crate::support::cell::{Kind, Place, bind_with};
+use crate::support::child::in_child;
+use crate::support::client::Client;
+use crate::support::running::Running;
+
+const LOOPS: usize = 4;
+const CONNECTIONS: usize = 1000;
+
+/// Answers the first byte with the thread that it runs on, and stays until its peer goes.
+fn says_its_thread(request: &mut Request) -> io::Result<()> {
+    request.read_exact(&mut [0])?;
+    writeln!(request, "{:?}", thread::current().id())?;
+    let here: ThreadId = thread::current().id();
+    request.read_to_end(&mut Vec::new())?;
+    assert_eq!(thread::current().id(), here, "a started coroutine never changes its thread");
+    Ok(())
+}
+
+/// The other end of a connection, and the loop that has it.
+struct Connection {
+    client: Client,
+    thread: String,
+}
+
+impl Connection {
+    fn open(running: &Running) -> Connection {
+        let mut client = Client::connect(&running.addr);
+        client.write_all(b"?").unwrap();
+        let mut thread = Vec::new();
+        while thread.last() != Some(&b'\n') {
+            thread.extend(client.take_bytes(1));
+        }
+        Connection { client, thread: String::from_utf8(thread).unwrap() }
+    }
+
+    /// Ends it, and waits until the server has.
+    fn close(mut self) {
+        self.client.half_close().unwrap();
+        assert_eq!(self.client.read_all(), b"");
+    }
+}
+
+#[track_caller]
+fn assert_balance(connections: &[Connection]) {
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    for connection in connections {
+        *counts.entry(&connection.thread).or_default() += 1;
+    }
+    assert_eq!(counts.len(), LOOPS, "each loop has some: {counts:?}");
+    let (fullest, emptiest) = (counts.values().max().unwrap(), counts.values().min().unwrap());
+    assert!(fullest * 4 <= emptiest * 5, "the fullest has more than 1.25 times the emptiest: {counts:?}");
+}
+
+fn thousand_connections(kind: Kind) {
+    let most = getrlimit(Resource::Nofile).maximum;
+    if most.is_some_and(|most| most < 2 * CONNECTIONS as u64 + 100) {
+        println!("skipped: this system allows no more than {most:?} descriptors");
+        return;
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).unwrap();
+    let place = Place::new(kind);
+    let running = Running::start(bind_with(&place, EventLoop::new(LOOPS), says_its_thread));
+    let mut connections: Vec<Connection> = (0..CONNECTIONS).map(|_| Connection::open(&running)).collect();
+    assert_balance(&connections);
+    // One loop loses all of its own, and gets as many new ones.
+    let first = connections[0].thread.clone();
+    let (gone, kept) = connections.into_iter().partition(|connection| connection.thread == first);
+    connections = kept;
+    let count = gone.len();
+    gone.into_iter().for_each(Connection::close);
+    // A loop counts a connection out after its peer has seen the end.
+    let (monitor, left) = (running.stats.clone(), connections.len() as u64);
+    crate::support::until("they have ended", || monitor().live == left);
+    connections.extend((0..count).map(|_| Connection::open(&running)));
+    assert_balance(&connections);
+    drop(connections);
+    assert_eq!(running.finish().completed, (CONNECTIONS + count) as u64);
+}
+
+#[test]
+fn a_thousand_tcp_connections_are_shared_evenly() {
+    in_child(|| thousand_connections(Kind::Tcp4));
+}
+
+#[test]
+fn a_thousand_unix_connections_are_shared_evenly() {
+    in_child(|| thousand_connections(Kind::UnixStream));
+}

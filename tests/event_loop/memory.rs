@@ -1,0 +1,60 @@
+//! Memory: what a parked coroutine costs.
+
+use std::io::{self, Read, Write};
+
+use crossbeam_channel::unbounded;
+use socketserver::backend::EventLoop;
+use socketserver::net::TcpStream;
+use socketserver::{JoinHandle, Request};
+
+use crate::support::cell::{Kind, Place, bind_with};
+use crate::support::child::in_child;
+use crate::support::client::Client;
+use crate::support::descriptors::{mappings, resident_bytes};
+use crate::support::receive;
+use crate::support::running::Running;
+
+const SIBLINGS: usize = 20_000;
+
+/// Each waits for the one that was spawned before it, and the first for the end of a connection.
+fn spawn_a_queue(mut first: TcpStream) -> io::Result<JoinHandle<()>> {
+    let mut last = socketserver::spawn(move || assert_eq!(first.read(&mut [0]).ok(), Some(0)))?;
+    for _ in 1..SIBLINGS {
+        let before = last;
+        last = socketserver::spawn(move || before.join().expect("there are stacks for all"))?;
+    }
+    Ok(last)
+}
+
+#[test]
+fn twenty_thousand_parked_coroutines_need_few_mappings() {
+    in_child(|| {
+        let place = Place::new(Kind::Tcp4);
+        let switch = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = switch.local_addr().unwrap();
+        let (tell, told) = unbounded();
+        let running = Running::start(bind_with(&place, EventLoop::new(1), move |request: &mut Request| {
+            request.read_exact(&mut [0])?;
+            let first = TcpStream::connect(addr)?;
+            let last = spawn_a_queue(first)?;
+            // They are started in the order in which they were spawned, and the next one is the last.
+            socketserver::spawn(|| ())?.join()?;
+            let _ = tell.send(());
+            last.join()?;
+            request.write_all(b"done")
+        }));
+        let mut client = Client::connect(&running.addr);
+        let before = (mappings(), resident_bytes());
+        client.write_all(b"!").unwrap();
+        let (waiting, _) = switch.accept().unwrap();
+        receive("all siblings", &told);
+        let (entries, bytes) = (mappings() - before.0, (resident_bytes() - before.1) / SIBLINGS);
+        println!("{entries} entries of the memory map, and {bytes} bytes for each coroutine");
+        assert!(entries <= 64, "{entries} more entries of the memory map");
+        // A debug build needs more of the stack.
+        assert!(cfg!(debug_assertions) || bytes <= 4710, "{bytes} bytes for each coroutine");
+        drop(waiting);
+        assert_eq!(client.read_all(), b"done");
+        assert_eq!(running.finish().completed, 1);
+    });
+}
