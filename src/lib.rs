@@ -183,3 +183,8 @@ pub type EventLoopUdpServer = Server<Udp, EventLoop>;
 pub type EventLoopUnixStreamServer = Server<UnixStream, EventLoop>;
 /// Unix datagram sockets, a coroutine for each datagram.
 pub type EventLoopUnixDatagramServer = Server<UnixDatagram, EventLoop>;
+
+/// The README's example, to be compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
