@@ -2,6 +2,7 @@
 
 mod core;
 mod datagram;
+mod halves;
 mod sender;
 mod stream;
 
@@ -13,13 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::core::Core;
-use self::datagram::{Datagram, Unread};
+use self::datagram::Datagram;
 use self::stream::Input;
 use crate::addr::{Addr, Scheme};
 use crate::frame::{Frames, Framing};
 use crate::live::Live;
 use crate::park::{Context, deadline};
 use crate::socket;
+pub use halves::{ReadHalf, WriteHalf};
 pub use sender::Sender;
 
 /// A connection, or one datagram and its reply: the same to a handler.
@@ -137,12 +139,10 @@ impl Request {
     pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         let core = &self.core;
         match &mut self.kind {
-            Kind::Stream(input) => {
-                (ReadHalf { side: Reading::Stream(core, input) }, WriteHalf { side: Writing::Stream(core) })
-            }
+            Kind::Stream(input) => (ReadHalf::of_stream(core, input), WriteHalf::of_stream(core)),
             Kind::Datagram(datagram) => {
                 let (unread, reply) = datagram.halves();
-                (ReadHalf { side: Reading::Datagram(unread) }, WriteHalf { side: Writing::Datagram(reply) })
+                (ReadHalf::of_datagram(unread), WriteHalf::of_datagram(reply))
             }
         }
     }
@@ -346,108 +346,5 @@ impl AsFd for Request {
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request").field("peer_addr", self.peer_addr()).finish_non_exhaustive()
-    }
-}
-
-/// The reading half of a [`Request`], from [`Request::split`].
-pub struct ReadHalf<'a> {
-    side: Reading<'a>,
-}
-
-enum Reading<'a> {
-    Stream(&'a Core, &'a mut Input),
-    Datagram(Unread<'a>),
-}
-
-impl ReadHalf<'_> {
-    /// As [`Request::set_idle`].
-    pub fn set_idle(&mut self) {
-        if let Reading::Stream(core, _) = &self.side {
-            core.busy.set(false);
-        }
-    }
-}
-
-impl<'a> ReadHalf<'a> {
-    /// Reads the request frame by frame, and says where a drain may end the connection: at once while it waits for a frame's
-    /// first byte, also if no frame is answered; not between that byte and the answer, or the next call.
-    ///
-    /// See [`frame`](crate::frame) for an example.
-    pub fn frames<F: Framing>(self, framing: F) -> Frames<ReadHalf<'a>, F> {
-        Frames::with_idle(self, framing, |half, idle| {
-            if let Reading::Stream(core, _) = &half.side {
-                core.busy.set(!idle);
-            }
-        })
-    }
-}
-
-impl Read for ReadHalf<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match &mut self.side {
-            Reading::Stream(core, input) => input.read(core, into),
-            Reading::Datagram(unread) => {
-                let count = Read::read(&mut unread.bytes(), into)?;
-                unread.consume(count);
-                Ok(count)
-            }
-        }
-    }
-}
-
-impl BufRead for ReadHalf<'_> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        match &mut self.side {
-            Reading::Stream(core, input) => input.fill_buf(core),
-            Reading::Datagram(unread) => Ok(unread.bytes()),
-        }
-    }
-
-    fn consume(&mut self, count: usize) {
-        match &mut self.side {
-            Reading::Stream(_, input) => input.consume(count),
-            Reading::Datagram(unread) => unread.consume(count),
-        }
-    }
-}
-
-/// The writing half of a [`Request`], from [`Request::split`].
-pub struct WriteHalf<'a> {
-    side: Writing<'a>,
-}
-
-enum Writing<'a> {
-    Stream(&'a Core),
-    Datagram(&'a mut Option<Vec<u8>>),
-}
-
-impl Write for WriteHalf<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.side {
-            Writing::Stream(core) => stream::write_all(core, bytes)?,
-            Writing::Datagram(reply) => reply.get_or_insert_default().extend_from_slice(bytes),
-        }
-        Ok(bytes.len())
-    }
-
-    /// One write, also of no bytes: to a datagram that is an empty reply.
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write(bytes).map(|_| ())
-    }
-
-    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        match &mut self.side {
-            Writing::Stream(core) => stream::write_all_vectored(core, pieces),
-            Writing::Datagram(reply) => {
-                let reply = reply.get_or_insert_default();
-                let before = reply.len();
-                pieces.iter().for_each(|piece| reply.extend_from_slice(piece));
-                Ok(reply.len() - before)
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

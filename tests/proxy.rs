@@ -1,5 +1,9 @@
 //! Handlers that talk to others: sockets of their own, and siblings.
 
+#[macro_use]
+#[path = "support/on_every_backend.rs"]
+mod on_every_backend;
+
 use std::io::{self, BufRead, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::sync::{Arc, Barrier, mpsc};
@@ -212,33 +216,6 @@ fn a_sibling_hands_back_its_result_and_its_panic(backend: BackendName) {
     serve(backend, handler, |addr| {
         assert_eq!(io::read_to_string(connect(addr)).expect("a reply"), "42 Some(\"sibling\")");
     });
-}
-
-macro_rules! on_every_backend {
-    ($($behaviour:ident)*) => {
-        $(
-            mod $behaviour {
-                use super::BackendName;
-
-                #[test]
-                fn sequential() {
-                    super::$behaviour(BackendName::Sequential);
-                }
-                #[test]
-                fn threading() {
-                    super::$behaviour(BackendName::Threading);
-                }
-                #[test]
-                fn forking_style() {
-                    super::$behaviour(BackendName::ForkingStyle);
-                }
-                #[test]
-                fn event_loop() {
-                    super::$behaviour(BackendName::EventLoop);
-                }
-            }
-        )*
-    };
 }
 
 on_every_backend! {

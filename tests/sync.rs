@@ -1,5 +1,9 @@
 //! Locks and channels that park: on every backend the same handlers, on one loop where that is a loop.
 
+#[macro_use]
+#[path = "support/on_every_backend.rs"]
+mod on_every_backend;
+
 use std::io::{self, BufRead, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -185,33 +189,6 @@ fn a_cut_ends_the_wait_for_a_channel(name: BackendName) {
     client.read_exact(&mut [0]).expect("the handler runs");
     assert_eq!(running.stop(Duration::from_millis(50)), 1);
     assert_eq!(outcome.recv_timeout(Duration::from_secs(30)), Ok(true));
-}
-
-macro_rules! on_every_backend {
-    ($($behaviour:ident)*) => {
-        $(
-            mod $behaviour {
-                use super::BackendName;
-
-                #[test]
-                fn sequential() {
-                    super::$behaviour(BackendName::Sequential);
-                }
-                #[test]
-                fn threading() {
-                    super::$behaviour(BackendName::Threading);
-                }
-                #[test]
-                fn forking_style() {
-                    super::$behaviour(BackendName::ForkingStyle);
-                }
-                #[test]
-                fn event_loop() {
-                    super::$behaviour(BackendName::EventLoop);
-                }
-            }
-        )*
-    };
 }
 
 on_every_backend! {

@@ -1,0 +1,129 @@
+//! [`ReadHalf`] and [`WriteHalf`]: the two directions of a request, to be used at the same time.
+
+use std::io::{self, BufRead, IoSlice, Read, Write};
+
+use super::core::Core;
+use super::datagram::Unread;
+use super::stream::{self, Input};
+use crate::frame::{Frames, Framing};
+
+/// The reading half of a [`Request`](super::Request), from [`Request::split`](super::Request::split).
+pub struct ReadHalf<'a> {
+    side: Reading<'a>,
+}
+
+enum Reading<'a> {
+    Stream(&'a Core, &'a mut Input),
+    Datagram(Unread<'a>),
+}
+
+impl ReadHalf<'_> {
+    /// As [`Request::set_idle`](super::Request::set_idle).
+    pub fn set_idle(&mut self) {
+        if let Reading::Stream(core, _) = &self.side {
+            core.busy.set(false);
+        }
+    }
+}
+
+impl<'a> ReadHalf<'a> {
+    pub(super) fn of_stream(core: &'a Core, input: &'a mut Input) -> ReadHalf<'a> {
+        ReadHalf { side: Reading::Stream(core, input) }
+    }
+
+    pub(super) fn of_datagram(unread: Unread<'a>) -> ReadHalf<'a> {
+        ReadHalf { side: Reading::Datagram(unread) }
+    }
+
+    /// Reads the request frame by frame, and says where a drain may end the connection: at once while it waits for a frame's
+    /// first byte, also if no frame is answered; not between that byte and the answer, or the next call.
+    ///
+    /// See [`frame`](crate::frame) for an example.
+    pub fn frames<F: Framing>(self, framing: F) -> Frames<ReadHalf<'a>, F> {
+        Frames::with_idle(self, framing, |half, idle| {
+            if let Reading::Stream(core, _) = &half.side {
+                core.busy.set(!idle);
+            }
+        })
+    }
+}
+
+impl Read for ReadHalf<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match &mut self.side {
+            Reading::Stream(core, input) => input.read(core, into),
+            Reading::Datagram(unread) => {
+                let count = Read::read(&mut unread.bytes(), into)?;
+                unread.consume(count);
+                Ok(count)
+            }
+        }
+    }
+}
+
+impl BufRead for ReadHalf<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        match &mut self.side {
+            Reading::Stream(core, input) => input.fill_buf(core),
+            Reading::Datagram(unread) => Ok(unread.bytes()),
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        match &mut self.side {
+            Reading::Stream(_, input) => input.consume(count),
+            Reading::Datagram(unread) => unread.consume(count),
+        }
+    }
+}
+
+/// The writing half of a [`Request`](super::Request), from [`Request::split`](super::Request::split).
+pub struct WriteHalf<'a> {
+    side: Writing<'a>,
+}
+
+enum Writing<'a> {
+    Stream(&'a Core),
+    Datagram(&'a mut Option<Vec<u8>>),
+}
+
+impl<'a> WriteHalf<'a> {
+    pub(super) fn of_stream(core: &'a Core) -> WriteHalf<'a> {
+        WriteHalf { side: Writing::Stream(core) }
+    }
+
+    pub(super) fn of_datagram(reply: &'a mut Option<Vec<u8>>) -> WriteHalf<'a> {
+        WriteHalf { side: Writing::Datagram(reply) }
+    }
+}
+
+impl Write for WriteHalf<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.side {
+            Writing::Stream(core) => stream::write_all(core, bytes)?,
+            Writing::Datagram(reply) => reply.get_or_insert_default().extend_from_slice(bytes),
+        }
+        Ok(bytes.len())
+    }
+
+    /// One write, also of no bytes: to a datagram that is an empty reply.
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write(bytes).map(|_| ())
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &mut self.side {
+            Writing::Stream(core) => stream::write_all_vectored(core, pieces),
+            Writing::Datagram(reply) => {
+                let reply = reply.get_or_insert_default();
+                let before = reply.len();
+                pieces.iter().for_each(|piece| reply.extend_from_slice(piece));
+                Ok(reply.len() - before)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
