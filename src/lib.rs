@@ -117,6 +117,7 @@ pub use limits::Limits;
 pub use listener::Incoming;
 pub use live::{Activity, LiveRequest};
 pub use monitor::Monitor;
+pub use park::{offload, sleep};
 pub use request::{ReadHalf, Request, Sender, WriteHalf};
 pub use server::{Served, Server};
 pub use shutdown::ShutdownHandle;

@@ -20,7 +20,11 @@ pub(crate) use home::{Home, Sibling, Source, TaskId, Unparker, Work};
 pub(crate) use parker::{Interest, Parker, TaskParker, poll, poll_flags};
 
 /// I/O calls that succeed without waiting before the others of the thread get their turn. (tokio's number.)
-const BUDGET: u8 = 128;
+const BUDGET: usize = 128;
+
+/// Bytes that cost as much as a call: without this, one peer that sends much at a time would have the loop for itself for a
+/// millisecond.
+const BYTES_PER_CALL: usize = 1024;
 
 thread_local! {
     /// What runs on this thread now: a request, a sibling of one, or (`None`) something else. A coroutine takes it away when it
@@ -37,8 +41,8 @@ pub(crate) struct Context {
     owner: Cell<bool>,
     /// How the request's socket may be ready: a direction is taken out when the kernel had no more, and back in by a wait.
     pub(crate) ready: Cell<Readiness>,
-    /// I/O calls that may still succeed without waiting before the others have their turn.
-    budget: Cell<u8>,
+    /// I/O calls that may still succeed without waiting before the others have their turn; long ones cost as much as several.
+    budget: Cell<usize>,
 }
 
 /// The context of the caller. On a thread that runs no request, one that blocks it.
@@ -56,13 +60,62 @@ fn step_aside<T>(others: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Runs work where it may block, and waits for its result: in place on a thread, on the loop's pool for a coroutine. If the work
-/// panics, so does this.
+/// Waits for `duration`, wherever it is called: parks the coroutine, or blocks the thread. No time at all lets the other requests of an
+/// event loop have their turn, as a long computation should now and then.
+///
+/// A handler that has its request at hand calls [`Request::sleep`](crate::Request::sleep), which heeds the request's deadline, too.
 ///
 /// # Errors
 ///
-/// `ConnectionAborted` if the request is cut off meanwhile; the system's, if there is no thread to be had.
-pub(crate) fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+/// `ConnectionAborted` if the caller's request is cut off meanwhile.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{self, Write};
+/// use std::time::Duration;
+/// use socketserver::{EventLoopTcpServer, Request};
+///
+/// /// Sends a dot each second, while the handler waits for the answer.
+/// fn patient(request: &mut Request) -> io::Result<()> {
+///     let mut peer = request.sender()?;
+///     let dots = socketserver::spawn(move || -> io::Result<()> {
+///         loop {
+///             socketserver::sleep(Duration::from_secs(1))?;
+///             peer.write_all(b".")?;
+///         }
+///     })?;
+///     // ..
+/// #   drop(dots);
+///     Ok(())
+/// }
+/// # let _ = EventLoopTcpServer::bind("127.0.0.1:0", patient)?;
+/// # Ok::<(), io::Error>(())
+/// ```
+pub fn sleep(duration: Duration) -> io::Result<()> {
+    let context = current();
+    let until = deadline(Some(duration));
+    if duration.is_zero() {
+        context.yield_now();
+    }
+    loop {
+        context.check()?;
+        if until.is_some_and(|until| Instant::now() >= until) {
+            return Ok(());
+        }
+        context.park(until)?;
+    }
+}
+
+/// Runs work that blocks or computes for long, and returns its result: on an event loop on a thread of a bounded pool, elsewhere in
+/// place. If the work panics, so does this.
+///
+/// A handler that has its request at hand calls [`Request::offload`](crate::Request::offload), which heeds the request's deadline, too.
+///
+/// # Errors
+///
+/// `ConnectionAborted` if the caller's request is cut off meanwhile; the system's, if there is no thread to be had.
+pub fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let context = current();
     let result = context.begin_offload(work)?;
     loop {
@@ -179,18 +232,23 @@ impl Context {
         Ok(())
     }
 
-    /// Counts an I/O call that did not have to wait, and after many of them lets the others of this thread run, where there are
-    /// others.
-    pub(crate) fn spend(&self) {
-        match self.budget.get().checked_sub(1) {
+    /// Counts an I/O call that did not have to wait, and after many of them, or many bytes, lets the others of this thread run,
+    /// where there are others.
+    pub(crate) fn spend(&self, bytes: usize) {
+        match self.budget.get().checked_sub(1 + bytes / BYTES_PER_CALL) {
             Some(left) => self.budget.set(left),
             None => {
                 self.budget.set(BUDGET);
-                // While panicking there is no turn to give, but the call that was counted has succeeded.
-                if let Ok(seen) = self.parker.yield_now() {
-                    self.learn(seen);
-                }
+                self.yield_now();
             }
+        }
+    }
+
+    /// Lets the others of this thread run, where there are others.
+    pub(crate) fn yield_now(&self) {
+        // While panicking there is no turn to give, which is no failure of whoever offers it.
+        if let Ok(seen) = self.parker.yield_now() {
+            self.learn(seen);
         }
     }
 

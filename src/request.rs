@@ -186,7 +186,8 @@ impl Request {
         }
     }
 
-    /// Waits for `duration`, on any backend: parks the coroutine or blocks the thread.
+    /// Waits for `duration`, on any backend: parks the coroutine or blocks the thread. No time at all lets the other requests of an
+    /// event loop have their turn. Where there is no request at hand, there is [`sleep`](crate::sleep()).
     ///
     /// # Errors
     ///

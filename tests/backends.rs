@@ -91,6 +91,7 @@ macro_rules! cell {
         }
         behaviours! { $backend $kind waits:
             a_sleep_takes_its_time,
+            a_sibling_sleeps_and_offloads,
             offloaded_work_gives_its_result,
             a_panic_of_offloaded_work_is_the_requests,
         }
@@ -113,6 +114,7 @@ macro_rules! cell {
         }
         behaviours! { $backend $kind waits:
             others_are_served_while_one_sleeps,
+            a_sleep_of_no_time_gives_the_others_their_turn,
             others_are_served_while_one_offloads,
         }
         behaviours! { $backend $kind limits:

@@ -13,6 +13,12 @@
 //     RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan \
 //         cargo test --target x86_64-unknown-linux-gnu --features corosensei/sanitizer --test event_loop \
 //         -- --skip overflows --skip memory
+//
+// What has no stack of its own (timers, limits, the states of a shutdown, framing) is tested in its file, where Miri can run it; that
+// takes a nightly toolchain and some three minutes:
+//
+//     PROPTEST_CASES=4 PROPTEST_DISABLE_FAILURE_PERSISTENCE=1 MIRIFLAGS=-Zmiri-disable-isolation \
+//         cargo +nightly miri test --lib --all-features -- timers limits shutdown accept frame
 
 mod support;
 
@@ -76,6 +82,7 @@ table! {
             sending_without_end_starves_nobody
             copying_without_end_starves_nobody
             siblings_that_spawn_without_end_starve_nobody
+            many_bytes_are_a_turn_like_many_calls
             few_are_accepted_in_a_turn;
         deadlines:
             ten_thousand_deadlines_keep_apart

@@ -78,21 +78,21 @@ impl Waiting {
     }
 
     /// Makes a system call that reads, as often as needed until it need not wait.
-    pub(super) fn read<T>(&self, call: impl FnMut(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn read(&self, call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>) -> io::Result<usize> {
         self.repeat(Readiness::READ, self.timeouts().read, call)
     }
 
     /// Makes a system call that writes, as often as needed until it need not wait.
-    pub(super) fn write<T>(&self, call: impl FnMut(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn write(&self, call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>) -> io::Result<usize> {
         self.repeat(Readiness::WRITE, self.timeouts().write, call)
     }
 
-    fn repeat<T>(
+    fn repeat(
         &self,
         interest: Readiness,
         timeout: Option<Duration>,
-        mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
-    ) -> io::Result<T> {
+        mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         let until = deadline(timeout);
         let context = park::current();
         loop {
@@ -104,7 +104,7 @@ impl Waiting {
                     self.park(&context, interest, until)?;
                 }
                 result => {
-                    context.spend();
+                    context.spend(*result.as_ref().unwrap_or(&0));
                     return result;
                 }
             }

@@ -78,6 +78,9 @@ impl Core {
 
     pub(super) fn sleep(&self, duration: Duration) -> io::Result<()> {
         let wake_at = deadline(Some(duration));
+        if duration.is_zero() {
+            self.context.yield_now();
+        }
         loop {
             self.live.check()?;
             let now = Instant::now();
@@ -119,8 +122,8 @@ impl Core {
     }
 
     /// Counts a call that did not have to wait.
-    pub(super) fn spend(&self) {
-        self.context.spend();
+    pub(super) fn spend(&self, bytes: usize) {
+        self.context.spend(bytes);
     }
 }
 
@@ -174,7 +177,7 @@ impl Attempt<'_> {
                     if done < wanted && !core.context.ready.get().has(Readiness::CLOSED) {
                         core.context.ready.set(core.context.ready.get().without(self.direction));
                     }
-                    core.spend();
+                    core.spend(done);
                     return Ok(Some(done));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => core.live.check()?,

@@ -122,7 +122,7 @@ impl Write for Sender {
         loop {
             match self.send(piece) {
                 Ok(()) => {
-                    context.spend();
+                    context.spend(piece.len());
                     return Ok(piece.len());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.is_datagram() => {}

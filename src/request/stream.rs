@@ -129,7 +129,7 @@ pub(super) fn write_all(core: &Core, bytes: &[u8]) -> io::Result<()> {
                 // Asked without regard to what is known to be ready: others write, too.
                 let now = outbox.write(core.fd(), bytes, sent)?;
                 if now > sent {
-                    core.spend();
+                    core.spend(now - sent);
                 }
                 (now > sent).then_some(now)
             }

@@ -1,6 +1,8 @@
 //! Sleeping and offloading: the request waits, and the others do not.
 
 use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,6 +38,50 @@ pub fn a_sleep_takes_its_time(cell: Cell) {
     });
     assert_eq!(Client::connect(&running.addr).read_all(), b"");
     assert_eq!(running.finish().completed, 1);
+}
+
+/// As code does that has no request at hand.
+pub fn a_sibling_sleeps_and_offloads(cell: Cell) {
+    const TIME: Duration = Duration::from_millis(30);
+    let place = cell.place();
+    let running = start(cell, &place, |_| {
+        let sibling = socketserver::spawn(|| -> io::Result<Duration> {
+            let began = Instant::now();
+            socketserver::sleep(TIME)?;
+            socketserver::offload(move || began.elapsed())
+        })?;
+        let time = sibling.join()??;
+        assert!(time >= TIME, "it took {time:?}");
+        Ok(())
+    });
+    assert_eq!(Client::connect(&running.addr).read_all(), b"");
+    assert_eq!(running.finish().completed, 1);
+}
+
+/// The first request computes until the second one has been served.
+pub fn a_sleep_of_no_time_gives_the_others_their_turn(cell: Cell) {
+    let place = cell.place();
+    let served = Arc::new(AtomicBool::new(false));
+    let (tell, told) = unbounded();
+    let running = start(cell, &place, move |request| {
+        let mut message = [0; 7];
+        request.read_exact(&mut message)?;
+        if &message == b"compute" {
+            let _ = tell.send(());
+            while !served.load(SeqCst) {
+                request.sleep(Duration::ZERO)?;
+            }
+        }
+        served.store(true, SeqCst);
+        request.write_all(&message)
+    });
+    let mut computing = Client::connect(&running.addr);
+    computing.write_all(b"compute").unwrap();
+    receive("the computation", &told);
+    assert_eq!(Client::connect(&running.addr).ask(b"another"), b"another");
+    let mut answer = [0; 7];
+    computing.read_exact(&mut answer).unwrap();
+    assert_eq!(running.finish().completed, 2);
 }
 
 /// The second request ends the sleep of the first one, which is far from over.

@@ -263,3 +263,41 @@ pub fn few_are_accepted_in_a_turn(cell: Cell) {
     let most = accepts.most.load(SeqCst);
     assert!((2..=64).contains(&most), "{most} connections were accepted in one turn");
 }
+
+/// Two connections wait with their bytes before the server serves. The first one's handler could read all of them in a few calls; the
+/// second one's runs before it has.
+pub fn many_bytes_are_a_turn_like_many_calls(cell: Cell) {
+    const QUEUED: usize = 192 * 1024;
+    /// 128 KiB, and the call in which that is reached.
+    const TURN_BYTES: usize = (128 + 16) * 1024;
+    let place = cell.place();
+    let read = Arc::new(AtomicUsize::new(0));
+    let (tell, told) = unbounded();
+    let handler = move |request: &mut Request| -> io::Result<()> {
+        let mut kind = [0];
+        request.read_exact(&mut kind)?;
+        if kind[0] == b's' {
+            let _ = tell.send(read.load(SeqCst));
+            return Ok(());
+        }
+        loop {
+            let count = request.fill_buf()?.len();
+            if count == 0 {
+                return Ok(());
+            }
+            read.fetch_add(count, SeqCst);
+            request.consume(count);
+        }
+    };
+    let server = bind_with(&place, EventLoop::new(1), handler);
+    let addr = server.local_addr().clone();
+    let mut first = Client::connect(&addr);
+    first.write_all(&vec![b'g'; QUEUED]).unwrap();
+    let mut second = Client::connect(&addr);
+    second.write_all(b"s").unwrap();
+    let running = Running::start(server);
+    let before = receive("the second connection's turn", &told);
+    assert!(before <= TURN_BYTES, "{before} bytes were read before");
+    drop((first, second));
+    assert_eq!(running.finish().completed, 2);
+}
