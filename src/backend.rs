@@ -32,6 +32,9 @@ use crate::park::{deadline, poll};
 use crate::waker::Waker;
 
 pub use event_loop::EventLoop;
+#[cfg(feature = "hot-parts")]
+#[doc(hidden)]
+pub use event_loop::hot_parts;
 pub use forking_style::ForkingStyle;
 pub use sequential::Sequential;
 pub use threading::Threading;

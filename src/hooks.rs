@@ -41,7 +41,7 @@ pub trait Hooks: Send + Sync {
     }
 
     /// Hears that a request failed: once per failed request, on the thread that it ran on, before it is closed. By default
-    /// the failure is logged: a peer that went away on level `debug`, anything else as an error.
+    /// the failure is logged, on the level of its [`FailureClass`].
     fn handle_error(&self, failure: &Failure<'_>) {
         failure.log();
     }
@@ -77,15 +77,15 @@ pub struct Failure<'a> {
 #[non_exhaustive]
 pub enum FailureClass {
     /// The peer went away: `ConnectionReset`, `ConnectionAborted`, `BrokenPipe`, `NotConnected`, or `UnexpectedEof`, which
-    /// std's `read_exact` gives.
+    /// std's `read_exact` gives. Logged on level `debug`.
     Disconnect,
-    /// A timeout or the request's deadline has passed: `TimedOut`.
+    /// A timeout or the request's deadline has passed: `TimedOut`. Logged on level `info`: any peer can bring it about.
     Timeout,
-    /// The server ended and cut the request off, or a [`Sender`](crate::Sender) closed it.
+    /// The server ended and cut the request off, or a [`Sender`](crate::Sender) closed it. Logged on level `info`.
     Cut,
-    /// Any other error.
+    /// Any other error. Logged on level `error`.
     Handler,
-    /// A panic.
+    /// A panic. Logged on level `error`.
     Panic,
 }
 
@@ -109,7 +109,8 @@ impl Failure<'_> {
     pub fn log(&self) {
         let level = match self.class {
             FailureClass::Disconnect => log::Level::Debug,
-            _ => log::Level::Error,
+            FailureClass::Timeout | FailureClass::Cut => log::Level::Info,
+            FailureClass::Handler | FailureClass::Panic => log::Level::Error,
         };
         log::log!(level, "{self}");
     }

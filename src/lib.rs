@@ -59,8 +59,8 @@
 //! | level | |
 //! |---|---|
 //! | error | a handler failed or panicked |
-//! | warn | accepting pauses, requests are refused or cut off |
-//! | info | listening, stopping, stopped |
+//! | warn | accepting pauses, requests are refused, a stop cuts some off, an event loop is held up |
+//! | info | listening, stopping, stopped; a request timed out, or was cut off |
 //! | debug | accepted, closed, left by its peer |
 //!
 //! # What this crate is not

@@ -1,5 +1,7 @@
 //! [`EventLoop`]: a coroutine for each request.
 
+#[cfg(feature = "hot-parts")]
+pub mod hot_parts;
 mod offload;
 mod reactor;
 mod timers;
