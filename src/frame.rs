@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `hello`, `world` | `helloworld`: two messages stick together, since both were there before the first read |
 //! | `hello`, `world` | `hel`, `loworld`: the network cut them elsewhere |
-//! | a message of 100,000 bytes | seven reads of up to 16 KiB, which is this crate's buffer |
+//! | a message of 100,000 bytes | two reads or more, each of up to 64 KiB, which is this crate's buffer |
 //!
 //! Each of these is rare on a quiet loopback interface and common on a busy network, so a program that takes one read for one
 //! message passes its tests and fails in use. Here is the first line, without framing and with it:
