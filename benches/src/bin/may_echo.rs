@@ -42,6 +42,7 @@ fn serve(bind: SocketAddr, buffer_bytes: usize) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => return Err(error),
         };
+        stream.set_nodelay(true)?;
         // A connection that fails is the load's to notice: it counts the echo that never came.
         go!(move || echo(stream, buffer_bytes));
     }

@@ -1,9 +1,6 @@
 //! What does a coroutine cost that only waits? One handler on an event loop starts many siblings, which park on a channel; told are
 //! the kernel's map entries and the resident memory without them and with all of them.
 
-#[path = "../memory.rs"]
-mod memory;
-
 use std::fs;
 use std::io::{self, Read};
 use std::net::TcpStream;
@@ -19,8 +16,7 @@ use socketserver::backend::EventLoop;
 use socketserver::listener::Tcp;
 use socketserver::sync::channel;
 use socketserver::{Request, Server};
-
-use crate::memory::Memory;
+use socketserver_comparison::Memory;
 
 /// Tells what coroutines cost that are parked without a socket.
 #[derive(Parser)]

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use clap::Parser;
+use socket2::SockRef;
 
 /// Echoes TCP streams, each on a thread of its own.
 #[derive(Parser)]
@@ -20,6 +21,8 @@ struct Args {
 fn main() -> io::Result<()> {
     let args = Args::parse();
     let listener = TcpListener::bind(args.bind)?;
+    // Connections inherit it.
+    SockRef::from(&listener).set_tcp_nodelay(true)?;
     let mut stdout = io::stdout();
     writeln!(stdout, "listening on tcp://{}", listener.local_addr()?)?;
     stdout.flush()?;

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 
 use clap::Parser;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::runtime::Builder;
@@ -62,6 +63,8 @@ async fn serve_udp(bind: SocketAddr) -> io::Result<()> {
 
 async fn serve_tcp(bind: SocketAddr, buffer_bytes: usize) -> io::Result<()> {
     let listener = TcpListener::bind(bind).await?;
+    // Connections inherit it.
+    SockRef::from(&listener).set_tcp_nodelay(true)?;
     greet("tcp", listener.local_addr()?)?;
     loop {
         let (stream, _) = match listener.accept().await {

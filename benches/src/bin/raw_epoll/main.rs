@@ -12,6 +12,7 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use clap::Parser;
+use socket2::SockRef;
 
 /// Echoes TCP streams or UDP datagrams from one hand-written epoll loop.
 #[derive(Parser)]
@@ -36,6 +37,8 @@ fn main() -> io::Result<()> {
         }
     }
     let listener = TcpListener::bind(args.bind)?;
+    // Connections inherit it.
+    SockRef::from(&listener).set_tcp_nodelay(true)?;
     listener.set_nonblocking(true)?;
     greet("tcp", listener.local_addr()?)?;
     let mut server = streams::Server::new(listener)?;
