@@ -44,6 +44,9 @@ impl Input {
 
     pub(super) fn consume(&mut self, count: usize) {
         self.start = self.end.min(self.start + count);
+        if self.start == self.end {
+            self.give_back();
+        }
     }
 
     pub(super) fn read(&mut self, core: &Core, into: &mut [u8]) -> io::Result<usize> {

@@ -1,6 +1,6 @@
 //! Memory: what a parked coroutine costs.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use crossbeam_channel::unbounded;
 use socketserver::backend::EventLoop;
@@ -56,5 +56,42 @@ fn twenty_thousand_parked_coroutines_need_few_mappings() {
         drop(waiting);
         assert_eq!(client.read_all(), b"done");
         assert_eq!(running.finish().completed, 1);
+    });
+}
+
+#[test]
+fn a_request_that_has_read_everything_holds_no_buffer() {
+    const REQUESTS: usize = 200;
+    /// What fills a buffer.
+    const SENT: usize = 64 * 1024;
+    in_child(|| {
+        let place = Place::new(Kind::Tcp4);
+        let (end, ended) = socketserver::sync::channel::bounded::<()>(1);
+        let (tell, told) = unbounded();
+        let running = Running::start(bind_with(&place, EventLoop::new(1), move |request: &mut Request| {
+            let mut left = SENT;
+            while left > 0 {
+                let count = request.fill_buf()?.len();
+                assert!(count > 0, "the client waits");
+                request.consume(count);
+                left -= count;
+            }
+            let _ = tell.send(());
+            // Nobody sends: this waits for the sender's end, and not for the peer.
+            let _ = ended.recv();
+            Ok(())
+        }));
+        let mut clients: Vec<Client> = (0..REQUESTS).map(|_| Client::connect(&running.addr)).collect();
+        let before = resident_bytes();
+        for client in &mut clients {
+            client.write_all(&[b'!'; SENT]).unwrap();
+            receive("the request", &told);
+        }
+        let bytes = (resident_bytes() - before) / REQUESTS;
+        // The rest is the stack, of which a debug build needs more.
+        assert!(bytes <= 24 * 1024, "{bytes} bytes for each request");
+        drop(end);
+        clients.iter_mut().for_each(|client| assert_eq!(client.read_all(), b""));
+        assert_eq!(running.finish().completed, REQUESTS as u64);
     });
 }
