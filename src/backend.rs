@@ -3,7 +3,7 @@
 //! The duties of a backend are to run every [`Job`] that it is given exactly once, or to drop it, which refuses the request; to
 //! say when it has no room for another; and to end what it has started. It knows nothing of where jobs come from.
 //!
-//! # Which one when
+//! # Which server when
 //!
 //! | backend | a request runs on | right for | wrong for |
 //! |---|---|---|---|
@@ -11,6 +11,39 @@
 //! | [`Threading`] | a thread of its own | hundreds of connections, handlers that block or compute | tens of thousands: each thread costs memory and switches |
 //! | [`ForkingStyle`] | one of a fixed number of threads | bounding what runs at a time; short connections | connections that stay open: each holds a worker |
 //! | [`EventLoop`] | a coroutine on a loop | many connections, most of them waiting | handlers that compute long, or block outside [`offload`](crate::Request::offload) |
+//!
+//! What each costs depends on what the handler does and on how many clients there are. The same handlers on each, on one core of a virtual
+//! x86-64 machine (the whole run is in `benches/results/backends`; the README has its tables and charts, and the command that measures it
+//! elsewhere); times are the server's processor time per exchange, but for the latencies:
+//!
+//! | load | threads | pool of 40 | event loop | one at a time |
+//! |---|---|---|---|---|
+//! | one connection, echo of 64 bytes | 24 µs | 25 µs | 24 µs | 25 µs |
+//! | 100 connections | 8.4 µs | too many | 5.5 µs | too many |
+//! | 10,000 connections | 19 µs | too many | 11 µs | too many |
+//! | an idle connection | 20 KiB | too many | 4.5 KiB | too many |
+//! | a new connection for each echo, 10 at a time | 80 µs | 46 µs | 33 µs | 33 µs |
+//! | a datagram of 64 bytes, 100 clients | 62 µs | 5.7 µs | 4.9 µs | 4.5 µs |
+//! | computing for 100 µs, 100 connections | 123 µs, p99 29 ms | too many | 118 µs, p99 12 ms | too many |
+//! | waiting for 10 ms, 1,000 connections | 33 µs | too many | 9.3 µs | too many |
+//! | blocking for 1 ms, 100 connections | 60,000 a second | too many | 900 a second | too many |
+//! | the same in `offload` | 57,000 a second | too many | 15,000 a second, on 16 threads | too many |
+//!
+//! So:
+//!
+//! * **With one client at a time all cost the same**: going to sleep and waking up is most of it. Take what is simplest.
+//! * **The event loop is for many connections.** It needs no thread to wake for each message, and each connection takes a quarter of the
+//!   memory. It wins by most where handlers wait: for peers, for time, for other servers. A wait for time is rounded up to a millisecond.
+//! * **Threads are for handlers that block** in what is not of this crate, some hundreds of them at a time. In a handler on an event loop, one
+//!   blocking call stops all of its requests. [`offload`](crate::Request::offload) helps where that is the exception: each call goes to
+//!   another thread and back, and no more run at a time than there are threads in its pool.
+//! * **Computing costs the same everywhere.** On threads, the system shares the core out in slices, so a short request may come before a long
+//!   one; on the event loop whoever comes first is served first, which keeps the longest latency short if all take about as long.
+//! * **A thread for each connection or datagram is dear if they are short.** The pool has its threads already; for datagrams, even one at a time
+//!   is better.
+//! * **The pool is a limit**: never more than so many handlers, whatever comes. Connections that stay open occupy it.
+//! * **More loops are for more cores.** On one core, four loops cost what one does or a little more, and take turns in slices of
+//!   milliseconds.
 
 mod event_loop;
 mod forking_style;

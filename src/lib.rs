@@ -38,7 +38,7 @@
 //! | a pool of workers | [`ForkingStyleTcpServer`] | [`ForkingStyleUdpServer`] | [`ForkingStyleUnixStreamServer`] | [`ForkingStyleUnixDatagramServer`] |
 //! | coroutines on an event loop | [`EventLoopTcpServer`] | [`EventLoopUdpServer`] | [`EventLoopUnixStreamServer`] | [`EventLoopUnixDatagramServer`] |
 //!
-//! Each is a [`Server`] of a [`Listener`] and a [`Backend`]; [`backend`] says which one when. [`AnyServer`]
+//! Each is a [`Server`] of a [`Listener`] and a [`Backend`]; [`backend`] says which server when, with figures. [`AnyServer`]
 //! is chosen at run time, from text.
 //!
 //! # How a request travels

@@ -154,7 +154,7 @@ impl Comparison {
         host.versions.extend(self.versions.into_iter().filter_map(|(of, version)| Some((of, version()?))));
         let mut results = Results {
             title: self.title,
-            command: std::env::args().collect::<Vec<_>>().join(" "),
+            command: std::env::args().map(quoted).collect::<Vec<_>>().join(" "),
             host,
             method: method(options, cores),
             complete: false,
@@ -189,6 +189,12 @@ impl Comparison {
         }
         Ok(servers)
     }
+}
+
+/// As a shell takes it for one word.
+fn quoted(argument: String) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./,:=".contains(&byte);
+    if argument.bytes().all(is_plain) { argument } else { format!("'{}'", argument.replace('\'', r"'\''")) }
 }
 
 /// What has the same name would be told as one.
