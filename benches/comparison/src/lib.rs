@@ -36,7 +36,8 @@
 //!   another core, and checks every byte of every reply. A server with more threads does not look cheaper by using more of the machine.
 //! * CPU time is the process's own CPU clock, read before and after a window that starts and ends with no message under way, so
 //!   it belongs to exactly the messages that are counted.
-//! * Rounds alternate (A, B, C, A, B, C, ...) among the servers under the same load, each with a fresh process and a warm-up.
+//! * The servers under the same load run side by side and are measured in turns (A, B, C, A, B, C, ...) of some 50 ms, in several
+//!   rounds, each with fresh processes and a warm-up.
 //! * In an open loop, latency counts from when a request was due, so that a stall is in the latency of all that it delayed.
 //! * What a server cannot serve is said, and not measured.
 //! * Nothing but loopback and Unix sockets.

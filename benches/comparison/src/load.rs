@@ -164,7 +164,7 @@ impl Load {
 
     /// One exchange on one connection, outside of every run.
     fn serve_once(&mut self, index: usize) -> Result<()> {
-        let mut run = Run::new(Duration::ZERO, None)?;
+        let mut run = Run::empty()?;
         self.start(index, Instant::now(), &mut run);
         self.finish(&mut run)?;
         anyhow::ensure!(run.errors.is_empty(), "{}", run.errors);
@@ -403,6 +403,27 @@ impl Run {
             deadline: started + duration,
             schedule: interval.map(|interval| Schedule { started, interval, next: 0 }),
         })
+    }
+
+    /// One that has not begun, to add others to.
+    pub fn empty() -> Result<Self> {
+        Self::new(Duration::ZERO, None)
+    }
+
+    /// Takes in what another run of the same load has achieved.
+    pub fn add(&mut self, other: Self) -> Result<()> {
+        self.exchanges += other.exchanges;
+        self.lost += other.lost;
+        self.flooded += other.flooded;
+        self.elapsed += other.elapsed;
+        self.latency.add(&other.latency).context("adding to a histogram")?;
+        self.errors.merge(&other.errors);
+        Ok(())
+    }
+
+    /// Exchanges per second; 0 if there were none.
+    pub fn per_second(&self) -> f64 {
+        if self.exchanges == 0 { 0.0 } else { self.exchanges as f64 / self.elapsed.as_secs_f64() }
     }
 
     /// Whether requests will become due.

@@ -17,10 +17,12 @@ pub struct Plan {
     pub groups: Vec<Group>,
 }
 
-/// The cells that differ in their server alone; their rounds alternate.
+/// The cells that differ in their server alone; they are measured in turn.
 pub struct Group {
     pub case: String,
     pub traffic: Traffic,
+    /// How many servers may run at the same time.
+    pub together: usize,
     pub entries: Vec<Entry>,
 }
 
@@ -61,11 +63,11 @@ impl Plan {
         for case in selection.cases(cases)? {
             for transport in selection.transports(case) {
                 for &connections in selection.connections(case) {
-                    let bind = match transport {
-                        Transport::Unix => format!("unix://{}", directory.join("server.sock").display()),
-                        Transport::Tcp | Transport::Udp => format!("{transport}://127.0.0.1:0"),
-                    };
-                    let entry = |server: &Server| -> Result<Entry> {
+                    let entry = |(index, server): (usize, &Server)| -> Result<Entry> {
+                        let bind = match transport {
+                            Transport::Unix => format!("unix://{}", directory.join(index.to_string()).display()),
+                            Transport::Tcp | Transport::Udp => format!("{transport}://127.0.0.1:0"),
+                        };
                         let launch = match files.too_few_for(connections) {
                             Some(reason) => Err(reason),
                             None => server.launch(case, transport, connections, &bind)?,
@@ -78,8 +80,9 @@ impl Plan {
                     };
                     groups.push(Group {
                         case: case.name().to_owned(),
+                        together: files.times(connections),
                         traffic: Traffic { transport, connections, messages, workload: case.workload_of().clone() },
-                        entries: servers.iter().map(entry).collect::<Result<_>>()?,
+                        entries: servers.iter().enumerate().map(entry).collect::<Result<_>>()?,
                     });
                 }
             }
@@ -96,8 +99,8 @@ impl Plan {
 }
 
 impl Group {
-    /// How long one sample takes, roughly: the window and the load before it; starting a server, waiting until it rests, and
-    /// ending it; making the connections, and for most of them a coroutine or a thread.
+    /// How long one sample takes, roughly: the window and the load before it; starting a server, waiting until it rests (around
+    /// each slice, too), and ending it; making the connections, and for most of them a coroutine or a thread.
     pub fn sample_takes(&self, warmup: Duration, window: Duration) -> Duration {
         let Traffic { connections, workload, messages, .. } = &self.traffic;
         let each = match workload {
@@ -110,7 +113,7 @@ impl Group {
 }
 
 /// Measured on a virtual machine of 2026, between what an event loop and what threads take.
-const AROUND: Duration = Duration::from_millis(60);
+const AROUND: Duration = Duration::from_millis(110);
 const CONNECTED: Duration = Duration::from_micros(180);
 /// The last messages of a window and of the warm-up are waited for.
 const PER_BYTE: Duration = Duration::from_nanos(3);

@@ -49,7 +49,7 @@ pub struct Method {
     pub rounds: usize,
     /// The load before each window.
     pub warmup_seconds: f64,
-    /// What was measured in each round.
+    /// What was measured in each round, in slices: the servers take turns.
     pub window_seconds: f64,
     /// The core of every server.
     pub server_core: usize,

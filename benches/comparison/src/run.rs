@@ -1,4 +1,4 @@
-//! Servers measured in alternating rounds.
+//! Groups of servers, measured one after the other in rounds.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub fn run(
         rough(length(plan, &results.method))
     ));
     for (index, group) in plan.groups.iter().enumerate() {
-        let measured = alternate(group, cores, interrupt, &results.method, &mut progress, index, plan.groups.len());
+        let measured = measure_group(group, cores, interrupt, &results.method, &mut progress, index, plan.groups.len());
         results.cells.extend(measured);
         results.complete = index + 1 == plan.groups.len() && !interrupt.is_asked();
         keep(results)?;
@@ -56,10 +56,9 @@ fn sample_takes(group: &Group, method: &Method) -> Duration {
     group.sample_takes(Duration::from_secs_f64(method.warmup_seconds), Duration::from_secs_f64(method.window_seconds))
 }
 
-/// Round 1 takes every server in turn, then round 2 does. So what disturbs the machine for some seconds disturbs all servers
-/// alike, and a ratio is taken between two samples that are close in time. Each sample has a fresh process, because the layout
-/// that a process happens to get is part of the noise.
-fn alternate(
+/// Each round measures every server, as many of them side by side as there is room for. Each sample has a fresh process, because
+/// the layout that a process happens to get is part of the noise.
+fn measure_group(
     group: &Group,
     cores: Cores,
     interrupt: &Interrupt,
@@ -79,24 +78,27 @@ fn alternate(
         });
     }
     for round in 1..=method.rounds {
-        for (entry, outcome) in group.entries.iter().zip(&mut outcomes) {
-            if interrupt.is_asked() {
-                break;
-            }
-            let Ok(launch) = &entry.launch else { continue };
-            if let Outcome::Measured(samples) = outcome {
-                progress.sample(format!("{name}: {}, round {round} of {}", entry.server, method.rounds));
-                match measure(launch, traffic, method, cores, interrupt) {
-                    Ok(sample) => samples.push(sample),
-                    Err(_) if interrupt.is_asked() => break,
+        progress.sample(format!("{name}: round {round} of {}", method.rounds));
+        let able = group.entries.iter().zip(&mut outcomes).filter_map(|(entry, outcome)| match outcome {
+            Outcome::Measured(_) => Some((entry, entry.launch.as_ref().ok()?, outcome)),
+            _ => None,
+        });
+        let mut able: Vec<_> = able.collect();
+        for together in able.chunks_mut(group.together) {
+            let launches: Vec<_> = together.iter().map(|(_, launch, _)| *launch).collect();
+            let samples = measure(&launches, traffic, method, cores, interrupt);
+            for ((entry, _, outcome), sample) in together.iter_mut().zip(samples) {
+                match (sample, &mut **outcome) {
+                    (Ok(sample), Outcome::Measured(samples)) => samples.push(sample),
                     // That a server fails under a load is a result, too, and no reason to end the comparison.
-                    Err(error) => {
+                    (Err(error), _) if !interrupt.is_asked() => {
                         progress.note(&format!("{name}: {}: {error:#}", entry.server));
-                        *outcome = Outcome::Failed(format!("{error:#}"));
+                        **outcome = Outcome::Failed(format!("{error:#}"));
                     }
+                    _ => {}
                 }
+                progress.advance(sample_takes(group, method));
             }
-            progress.advance(sample_takes(group, method));
         }
     }
     let mut cells = Vec::new();
