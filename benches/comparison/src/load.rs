@@ -358,10 +358,17 @@ impl Load {
         slot.connection = None;
     }
 
-    /// Counts what is still under way as failed.
+    /// Counts what is still under way as failed; a datagram only as lost, once more.
     fn give_up(&mut self, run: &mut Run) {
         for index in 0..self.slots.len() {
-            if self.slots[index].state == State::Exchanging {
+            if self.slots[index].state != State::Exchanging {
+                continue;
+            }
+            if self.traffic.transport == Transport::Udp {
+                run.lost += 1;
+                self.under_way -= 1;
+                self.slots[index].state = State::Resting;
+            } else {
                 self.fail(index, &format_args!("no reply within {} s", PATIENCE.as_secs()), run);
             }
         }

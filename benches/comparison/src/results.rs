@@ -131,7 +131,7 @@ pub struct Sample {
     pub server_busy: f64,
     /// The same of the load. Zero in an open loop, where it keeps its core busy to be in time.
     pub load_busy: f64,
-    /// Datagrams that were sent again.
+    /// Datagrams that were sent again, or given up.
     pub lost: u64,
     /// Of the connection that floods, in bytes per second that came back.
     #[serde(default)]

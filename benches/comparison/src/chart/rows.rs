@@ -11,7 +11,7 @@ use plotters::style::text_anchor::{HPos, VPos};
 use super::Server;
 use super::axis::Axis;
 use super::mark::{Mark, Shape};
-use super::page::{Area, FAINT_INK, GRID, INK, SMALL, shortened, style, styled_mesh, width_of, write};
+use super::page::{Area, BACKGROUND, FAINT_INK, GRID, INK, SMALL, shortened, style, styled_mesh, width_of, write};
 use crate::group::Group;
 use crate::quantity::{self, Quantity};
 use crate::results::{Cell, Outcome};
@@ -57,6 +57,8 @@ impl Rows<'_, '_> {
             screen.draw(&bar)?;
             if at(max) - at(min) > 3 {
                 let spread = vec![(at(min), y), (at(max), y)];
+                // With an edge, so that it is seen on a dark bar, too.
+                screen.draw(&PathElement::new(spread.clone(), ShapeStyle::from(BACKGROUND).stroke_width(4)))?;
                 screen.draw(&PathElement::new(spread, ShapeStyle::from(INK).stroke_width(2)))?;
             }
             let number = quantity.unit.show(median) + if cell.is_clean() { "" } else { " !" };
