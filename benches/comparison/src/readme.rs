@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::chart::Chart;
 use crate::group::{Group, has_throughput};
 use crate::quantity::{self, Quantity};
-use crate::report;
+use crate::report::{self, Ratio, summary_ratios};
 use crate::results::{Cell, Results, Workload};
 use crate::table::Table;
 
@@ -23,6 +23,11 @@ pub fn section(results: &Results, directory: &Path, charts: &[String]) -> String
         text += &format!("\nOf the load \"{}\", where a column does not name another:\n", group.title());
     }
     text += &format!("\n{}", main_figures(results, &columns).markdown());
+    let ratios = ratios(results);
+    if !ratios.is_empty() {
+        text += "\nWhat each server needs, as a multiple of what the first one needs for the same; only where the rounds agree:\n";
+        text += &format!("\n{}", ratios.markdown());
+    }
     let throughput = throughput(results);
     if !throughput.is_empty() {
         text += "\n<details>\n<summary>Exchanges per second of each load</summary>\n\n";
@@ -74,6 +79,22 @@ fn is_idle(group: &Group) -> bool {
     *group.workload == Workload::Idle
 }
 
+/// A row for each load, a column for each server: the ratios of the summary.
+fn ratios(results: &Results) -> Table {
+    let servers = results.servers();
+    let mut table = Table::new(["load"].into_iter().chain(servers.iter().copied()));
+    for of_load in summary_ratios(results).chunk_by(|one, other| one.load == other.load) {
+        let Ratio { load, quantity, baseline, .. } = &of_load[0];
+        let ratios = servers.iter().map(|server| match of_load.iter().find(|ratio| ratio.server == *server) {
+            Some(ratio) => ratio.rounded(),
+            None if server == baseline => "1".to_owned(),
+            None => NOTHING.to_owned(),
+        });
+        table.row([format!("{load}: {quantity}")].into_iter().chain(ratios).collect());
+    }
+    table
+}
+
 /// A row for each load, a column for each server; nothing where the main figures have it all.
 fn throughput(results: &Results) -> Table {
     let servers = results.servers();
@@ -111,6 +132,7 @@ mod tests {
         for part in [
             "```sh\ncargo run --release --bin compare -- --rivals\n```",
             "Linux 6.18.5 x86_64, Example Processor 9000 @ 2.50GHz, 2 cores",
+            "| echo 64 B, tcp, 100 connections: CPU/exchange | – | 1 | – | 0.53 |",
             "| threading | 88.9k | 1.82 ms | 11.2 µs | 72.0 µs | 12.5 KiB |",
             "](docs/overview.svg)",
         ] {

@@ -35,6 +35,12 @@ impl Ratio {
         self.rounds > 1 && self.spread.min <= 1.0 && 1.0 <= self.spread.max
     }
 
+    /// The median, to three digits or to the unit.
+    pub fn rounded(&self) -> String {
+        let median = self.spread.median;
+        if median < 10.0 { format!("{median:.2}") } else { format!("{median:.0}") }
+    }
+
     /// Whether another run would confirm it.
     fn is_steady(&self) -> bool {
         let Spread { median, min, max } = self.middle;
@@ -97,7 +103,7 @@ pub(super) fn summary(results: &Results) -> String {
     let mut table = Table::new(["load", "", "server", "against", "ratio", "rounds", ""]);
     let mut last = "";
     for ratio in &steady {
-        let Spread { median, min, max } = ratio.spread;
+        let Spread { min, max, .. } = ratio.spread;
         // What is the same as in the line above is not repeated.
         let (load, quantity) = if last == ratio.load { ("", "") } else { (ratio.load.as_str(), ratio.quantity) };
         last = &ratio.load;
@@ -106,7 +112,7 @@ pub(super) fn summary(results: &Results) -> String {
             quantity.to_owned(),
             ratio.server.clone(),
             ratio.baseline.clone(),
-            format!("{median:.2}"),
+            ratio.rounded(),
             if ratio.rounds > 1 { format!("{min:.2}..{max:.2}") } else { "one".to_owned() },
             if ratio.is_within_noise() { "within the noise" } else { "" }.to_owned(),
         ]);
