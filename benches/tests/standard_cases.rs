@@ -38,7 +38,8 @@ fn all_backends_serve_all_cases() {
 #[test]
 fn rivals_echo() {
     let servers = "--server raw-epoll --server tokio --server tokio-multi --server may --server std-threads";
-    let results = compare(&format!("{servers} --connections 2 --case echo"));
+    // Not the flood: may has no end of turn, so that who floods may starve the others.
+    let results = compare(&format!("{servers} --connections 2 --case KiB --case /s --case close"));
     assert!(measured(&results) > 20, "{}", measured(&results));
 }
 
