@@ -10,13 +10,14 @@ mod stack;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
+use std::rc::Rc;
 use std::thread::{self, ThreadId};
 use std::time::Instant;
 
 use corosensei::{CoroutineResult, Yielder};
 
 use crate::readiness::Readiness;
-use stack::GuardPage;
+use stack::Mapping;
 
 pub(crate) use stack::{Stack, Stacks};
 
@@ -32,7 +33,8 @@ pub(crate) enum Pause {
 pub(crate) struct Coroutine {
     /// `None` once its stack has been taken.
     inner: Option<corosensei::Coroutine<Readiness, Pause, (), Stack>>,
-    guard: GuardPage,
+    /// What its stack is in.
+    mapping: Rc<Mapping>,
 }
 
 impl Coroutine {
@@ -40,17 +42,17 @@ impl Coroutine {
     ///
     /// The body must catch its own panics, and must not let its `Suspender` out.
     pub(crate) fn new(stack: Stack, body: impl FnOnce(Suspender) + 'static) -> Coroutine {
-        let guard = stack.guard();
+        let mapping = stack.mapping().clone();
         let inner = corosensei::Coroutine::with_stack(stack, move |yielder, _first: Readiness| {
             body(Suspender { yielder: NonNull::from(yielder) })
         });
-        Coroutine { inner: Some(inner), guard }
+        Coroutine { inner: Some(inner), mapping }
     }
 
     /// Runs the body up to its next pause; `None` when it has returned. May not be called after that.
     pub(crate) fn resume(&mut self, seen: Readiness) -> Option<Pause> {
         let inner = self.inner.as_mut()?;
-        match self.guard.watching(|| inner.resume(seen)) {
+        match self.mapping.watching(|| inner.resume(seen)) {
             CoroutineResult::Yield(pause) => Some(pause),
             CoroutineResult::Return(()) => None,
         }

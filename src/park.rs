@@ -20,7 +20,7 @@ pub(crate) use home::{Home, Sibling, Source, TaskId, Unparker, Work};
 pub(crate) use parker::{Interest, Parker, TaskParker, poll, poll_flags};
 
 /// I/O calls that succeed without waiting before the others of the thread get their turn. (tokio's number.)
-const BUDGET: usize = 128;
+const BUDGET: u8 = 128;
 
 /// Bytes that cost as much as a call: without this, one peer that sends much at a time would have the loop for itself for a
 /// millisecond.
@@ -42,7 +42,7 @@ pub(crate) struct Context {
     /// How the request's socket may be ready: a direction is taken out when the kernel had no more, and back in by a wait.
     pub(crate) ready: Cell<Readiness>,
     /// I/O calls that may still succeed without waiting before the others have their turn; long ones cost as much as several.
-    budget: Cell<usize>,
+    budget: Cell<u8>,
 }
 
 /// The context of the caller. On a thread that runs no request, one that blocks it.
@@ -235,7 +235,8 @@ impl Context {
     /// Counts an I/O call that did not have to wait, and after many of them, or many bytes, lets the others of this thread run,
     /// where there are others.
     pub(crate) fn spend(&self, bytes: usize) {
-        match self.budget.get().checked_sub(1 + bytes / BYTES_PER_CALL) {
+        let cost = u8::try_from(1 + bytes / BYTES_PER_CALL).ok();
+        match cost.and_then(|cost| self.budget.get().checked_sub(cost)) {
             Some(left) => self.budget.set(left),
             None => {
                 self.budget.set(BUDGET);

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
 use crate::hooks::catch;
-use crate::park::{self, Context, Unparker};
+use crate::live::Live;
+use crate::park::{self, Context, Parker, Sibling, Unparker};
 
 /// Runs `work` beside the caller: on a thread of its own, or, called on an event loop, on a coroutine of the same loop. So a handler
 /// can read and write at the same time, as a proxy does (see [`net`](crate::net)).
@@ -36,11 +37,27 @@ use crate::park::{self, Context, Unparker};
 /// # Ok::<(), io::Error>(())
 /// ```
 pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
-    let shared = Arc::new(Shared { state: Mutex::new(State { outcome: None, over: false, waiting: None }) });
-    let end = End { shared: shared.clone() };
+    let shared = Arc::new(Shared { state: Mutex::new(State::Running(None)) });
     let here = park::current();
     let live = here.live().map(|live| Arc::downgrade(&live));
-    here.parker.unparker().home().spawn(Box::new(move |parker| {
+    let end = End(shared.clone());
+    here.parker.unparker().home().spawn(Box::new(Beside { live, work, end }))?;
+    Ok(JoinHandle { shared })
+}
+
+/// What [`spawn`] runs.
+struct Beside<F, T> {
+    live: Option<Weak<Live>>,
+    work: F,
+    /// Last: when this never runs, whoever joins learns of it when the work is gone.
+    end: End<T>,
+}
+
+impl<T: Send, F: FnOnce() -> T + Send> Sibling for Beside<F, T> {
+    fn run(self: Box<Self>, parker: Parker) {
+        // To its own stack, where there is room. In the braces it is a temporary value: the box is gone after this line, and not
+        // only when the work is done.
+        let Beside { live, work, end } = *{ self };
         let context = Context::new(parker);
         if let Some(live) = &live {
             context.belong_to(live);
@@ -50,14 +67,12 @@ pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io
         if let (Some(live), Some(key)) = (context.live(), key) {
             live.remove_sibling(key);
         }
-        end.shared.lock().outcome = Some(outcome);
-        // Dropping `end` tells whoever joins, also if this never ran. If nobody does, the outcome goes with it, and that is a
-        // user's value, whose destructor may panic.
+        // If nobody joins, the outcome goes with `end`, and that is a user's value, whose destructor may panic.
+        end.0.end(Some(outcome));
         if let Err(panic) = catch(|| drop(end)) {
             log::error!("what a sibling left behind panicked when it was dropped: {panic}");
         }
-    }))?;
-    Ok(JoinHandle { shared })
+    }
 }
 
 /// Waits for what was started with [`spawn`].
@@ -77,16 +92,17 @@ impl<T> JoinHandle<T> {
         loop {
             {
                 let mut state = self.shared.lock();
-                match state.outcome.take() {
-                    Some(Ok(value)) => return Ok(value),
-                    Some(Err(panic)) => {
+                match &mut *state {
+                    State::Running(waiting) => *waiting = Some(context.parker.unparker()),
+                    State::Ended(outcome) => {
+                        let outcome = outcome.take();
                         drop(state);
-                        resume_unwind(panic);
+                        return match outcome {
+                            Some(Ok(value)) => Ok(value),
+                            Some(Err(panic)) => resume_unwind(panic),
+                            None => Err(io::Error::other("it could not be run: there was no stack for it")),
+                        };
                     }
-                    None if state.over => {
-                        return Err(io::Error::other("it could not be run: there was no stack for it"));
-                    }
-                    None => state.waiting = Some(context.parker.unparker()),
                 }
             }
             context.check()?;
@@ -96,7 +112,7 @@ impl<T> JoinHandle<T> {
 
     /// Whether it has ended.
     pub fn is_finished(&self) -> bool {
-        self.shared.lock().over
+        self.shared.is_ended()
     }
 }
 
@@ -110,34 +126,38 @@ struct Shared<T> {
     state: Mutex<State<T>>,
 }
 
-struct State<T> {
-    outcome: Option<thread::Result<T>>,
-    /// It has ended, or will never run.
-    over: bool,
-    /// Who joins.
-    waiting: Option<Unparker>,
+enum State<T> {
+    /// It has not ended; who joins.
+    Running(Option<Unparker>),
+    /// Its outcome; none if it never ran.
+    Ended(Option<thread::Result<T>>),
 }
 
 impl<T> Shared<T> {
+    /// Says that it has ended, and tells whoever joins.
+    fn end(&self, outcome: Option<thread::Result<T>>) {
+        let before = std::mem::replace(&mut *self.lock(), State::Ended(outcome));
+        if let State::Running(Some(waiting)) = before {
+            waiting.unpark();
+        }
+    }
+
+    fn is_ended(&self) -> bool {
+        matches!(*self.lock(), State::Ended(_))
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The end of a sibling, announced when this is dropped.
-struct End<T> {
-    shared: Arc<Shared<T>>,
-}
+/// The end of a sibling, told when this is dropped if it has not been told: it never ran.
+struct End<T>(Arc<Shared<T>>);
 
 impl<T> Drop for End<T> {
     fn drop(&mut self) {
-        let waiting = {
-            let mut state = self.shared.lock();
-            state.over = true;
-            state.waiting.take()
-        };
-        if let Some(waiting) = waiting {
-            waiting.unpark();
+        if !self.0.is_ended() {
+            self.0.end(None);
         }
     }
 }

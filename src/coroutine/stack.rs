@@ -28,9 +28,9 @@ const LARGEST_MAPPING: usize = 4096;
 const LEAST_SIZE: usize = 16 * 1024;
 
 thread_local! {
-    /// The guard page of the stack on which this thread runs a coroutine; `None` while it runs none. Read by the handler of
+    /// The mapping with the stack on which this thread runs a coroutine; null while it runs none. Read by the handler of
     /// `SIGSEGV`.
-    static GUARD: Cell<Option<GuardPage>> = const { Cell::new(None) };
+    static WATCHED: Cell<*const Mapping> = const { Cell::new(ptr::null()) };
 }
 
 /// The stacks of one loop. The stack that came back last goes out first, while its pages are in the cache.
@@ -72,8 +72,7 @@ impl Stacks {
             *carved = index + 1;
         }
         let valgrind = ValgrindStackRegistration::new(bottom as *mut u8, self.stride);
-        let guard = GuardPage { start: bottom, len: self.page, usable: self.stride - self.page };
-        Ok(Stack { guard, top: bottom + self.stride, _valgrind: valgrind, _mapping: mapping })
+        Ok(Stack { top: bottom + self.stride, mapping, _valgrind: valgrind })
     }
 
     /// Puts a stack back, and gives back the memory of the one that has now lain idle for long.
@@ -94,7 +93,7 @@ impl Stacks {
             Some((mapping, _)) => (mapping.len / self.stride * 2).min(LARGEST_MAPPING),
             None => FIRST_MAPPING,
         };
-        let mapping = Rc::new(Mapping::new(count * self.stride)?);
+        let mapping = Rc::new(Mapping::new(count, self.stride, self.page)?);
         self.carving = Some((mapping.clone(), 0));
         Ok((mapping, 0))
     }
@@ -123,48 +122,32 @@ enum Guard {
 
 /// A stack that nobody else uses. It keeps its mapping alive.
 pub(crate) struct Stack {
-    guard: GuardPage,
     /// The address behind the highest.
     top: usize,
+    mapping: Rc<Mapping>,
     /// Tells Valgrind, if it is there, that a jump to this memory is a change of stacks.
     _valgrind: ValgrindStackRegistration,
-    _mapping: Rc<Mapping>,
-}
-
-/// The lowest page of a stack, which faults when touched.
-#[derive(Clone, Copy)]
-pub(crate) struct GuardPage {
-    /// The lowest address of the stack.
-    start: usize,
-    len: usize,
-    /// Bytes of the stack above it.
-    usable: usize,
-}
-
-impl GuardPage {
-    /// Runs `call`, which runs a coroutine on the stack of this guard: a fault here is its overflow.
-    pub(crate) fn watching<T>(self, call: impl FnOnce() -> T) -> T {
-        GUARD.set(Some(self));
-        let result = call();
-        GUARD.set(None);
-        result
-    }
 }
 
 impl Stack {
-    pub(crate) fn guard(&self) -> GuardPage {
-        self.guard
+    pub(crate) fn mapping(&self) -> &Rc<Mapping> {
+        &self.mapping
+    }
+
+    /// The lowest address, where the guard is.
+    fn bottom(&self) -> usize {
+        self.top - self.mapping.stride
     }
 
     fn forget_contents(&mut self) {
-        let start = self.guard.start + self.guard.len;
+        let start = self.bottom() + self.mapping.page;
         // SAFETY: the range is this stack's, above its guard, and no coroutine runs on it: the pool owns it. The pages
         // read as zero afterwards, and a new coroutine reads nothing that it has not written.
         unsafe { libc::madvise(start as *mut _, self.top - start, libc::MADV_DONTNEED) };
     }
 }
 
-// SAFETY: from `limit` to `base` is memory that this value alone owns and `_mapping` keeps mapped; its lowest page is a
+// SAFETY: from `limit` to `base` is memory that this value alone owns and `mapping` keeps mapped; its lowest page is a
 // guard (`Stacks::acquire` fails otherwise), the rest is readable, writable and at least `LEAST_SIZE`; both ends are
 // multiples of the page size.
 unsafe impl CorosenseiStack for Stack {
@@ -173,18 +156,22 @@ unsafe impl CorosenseiStack for Stack {
     }
 
     fn limit(&self) -> StackPointer {
-        StackPointer::new(self.guard.start).expect("a mapping does not start at address zero")
+        StackPointer::new(self.bottom()).expect("a mapping does not start at address zero")
     }
 }
 
-/// Anonymous memory, unmapped when the last stack in it is dropped.
-struct Mapping {
+/// Anonymous memory full of stacks, unmapped when the last of them is dropped.
+pub(crate) struct Mapping {
     start: NonNull<u8>,
     len: usize,
+    /// Bytes of one stack, the lowest `page` of which are its guard.
+    stride: usize,
+    page: usize,
 }
 
 impl Mapping {
-    fn new(len: usize) -> io::Result<Mapping> {
+    fn new(stacks: usize, stride: usize, page: usize) -> io::Result<Mapping> {
+        let len = stacks * stride;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choice aliases nothing.
@@ -199,7 +186,27 @@ impl Mapping {
         unsafe {
             libc::madvise(start.as_ptr().cast(), len, libc::MADV_NOHUGEPAGE)
         };
-        Ok(Mapping { start, len })
+        Ok(Mapping { start, len, stride, page })
+    }
+
+    /// Runs `call`, which runs a coroutine on a stack of this mapping: a fault at a guard is its overflow.
+    pub(crate) fn watching<T>(&self, call: impl FnOnce() -> T) -> T {
+        /// Also if the call panics: the mapping may be gone after it.
+        struct Reset;
+        impl Drop for Reset {
+            fn drop(&mut self) {
+                WATCHED.set(ptr::null());
+            }
+        }
+        let _reset = Reset;
+        WATCHED.set(self);
+        call()
+    }
+
+    /// Whether the address is in a guard. A coroutine has no business in the guards of the other stacks either.
+    fn is_guard(&self, address: usize) -> bool {
+        let offset = address.wrapping_sub(self.start.as_ptr() as usize);
+        offset < self.len && offset % self.stride < self.page
     }
 }
 
@@ -257,8 +264,10 @@ fn name_overflows() {
     extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
         // SAFETY: the system passes the description of the fault, in which the address is set for these signals.
         let address = unsafe { (*info).si_addr() } as usize;
-        if let Some(guard) = GUARD.get().filter(|guard| (guard.start..guard.start + guard.len).contains(&address)) {
-            say_overflow(guard.usable);
+        // SAFETY: `Mapping::watching` borrows the mapping for as long as it can be seen here; nothing writes to it.
+        let mapping = unsafe { WATCHED.get().as_ref() };
+        if let Some(mapping) = mapping.filter(|mapping| mapping.is_guard(address)) {
+            say_overflow(mapping.stride - mapping.page);
             // SAFETY: it may be called from a signal handler, and does not return.
             unsafe { libc::abort() }
         }
@@ -336,13 +345,13 @@ mod tests {
         let mut stacks = Stacks::new(1);
         let first = stacks.acquire().unwrap();
         let second = stacks.acquire().unwrap();
-        assert!(first.top <= second.guard.start || second.top <= first.guard.start);
-        assert!(first.top - first.guard.start >= LEAST_SIZE);
-        let (older, newer) = (first.guard.start, second.guard.start);
+        assert!(first.top <= second.bottom() || second.top <= first.bottom());
+        assert!(first.top - first.bottom() >= LEAST_SIZE);
+        let (older, newer) = (first.bottom(), second.bottom());
         stacks.release(first);
         stacks.release(second);
-        assert_eq!(stacks.acquire().unwrap().guard.start, newer);
-        assert_eq!(stacks.acquire().unwrap().guard.start, older);
+        assert_eq!(stacks.acquire().unwrap().bottom(), newer);
+        assert_eq!(stacks.acquire().unwrap().bottom(), older);
     }
 
     #[test]
@@ -352,7 +361,7 @@ mod tests {
             stacks.guard = guard;
             let taken: Vec<Stack> = (0..3 * FIRST_MAPPING).map(|_| stacks.acquire().unwrap()).collect();
             for stack in &taken {
-                for address in [stack.guard.start + stacks.page, stack.top - 1] {
+                for address in [stack.bottom() + stacks.page, stack.top - 1] {
                     // SAFETY: both addresses are inside the stack, which nobody else uses.
                     unsafe { (address as *mut u8).write(1) };
                 }

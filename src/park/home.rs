@@ -44,7 +44,7 @@ pub(crate) trait Home: Send + Sync {
     fn offload(&self, work: Work) -> io::Result<()>;
 
     /// Runs `sibling` beside the caller: on a thread of its own, or on a coroutine of the same loop.
-    fn spawn(&self, sibling: Sibling) -> io::Result<()>;
+    fn spawn(&self, sibling: Box<dyn Sibling>) -> io::Result<()>;
 
     /// Tells whoever waits on `source` when `socket` becomes ready, until [`forget`](Home::forget) is given the key. A thread
     /// waits for sockets by itself: it needs no telling, and gives no key.
@@ -57,8 +57,11 @@ pub(crate) trait Home: Send + Sync {
 /// Work that may block, for a thread.
 pub(crate) type Work = Box<dyn FnOnce() + Send>;
 
-/// What runs beside a request; it is told where it waits.
-pub(crate) type Sibling = Box<dyn FnOnce(Parker) + Send>;
+/// What runs beside a request.
+pub(crate) trait Sibling: Send {
+    /// Runs it where `parker` waits. (A closure in a box would keep the box until it returns.)
+    fn run(self: Box<Self>, parker: Parker);
+}
 
 /// A socket beside a request's own, as a loop tells of it: whom to unpark when it becomes ready.
 #[derive(Default)]

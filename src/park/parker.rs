@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Instant;
@@ -89,7 +90,7 @@ impl Parker {
     pub(crate) fn unparker(&self) -> Unparker {
         match self {
             Parker::Thread(home) => Unparker::new(home.clone(), TaskId(0)),
-            Parker::Task(task) => Unparker::new(task.home.clone(), task.id),
+            Parker::Task(task) => Unparker::new(Arc::clone(&task.home), task.id),
         }
     }
 }
@@ -97,7 +98,8 @@ impl Parker {
 /// The parker of a coroutine.
 pub(crate) struct TaskParker {
     pub(crate) suspender: Suspender,
-    pub(crate) home: Arc<dyn Home>,
+    /// Shared by all tasks of a loop, each of which has but a thin pointer to it.
+    pub(crate) home: Rc<Arc<dyn Home>>,
     pub(crate) id: TaskId,
 }
 
@@ -160,8 +162,8 @@ impl Home for ThreadHome {
         Ok(())
     }
 
-    fn spawn(&self, sibling: Sibling) -> io::Result<()> {
-        thread::Builder::new().name("sibling".to_string()).spawn(move || sibling(Parker::for_thread(None)))?;
+    fn spawn(&self, sibling: Box<dyn Sibling>) -> io::Result<()> {
+        thread::Builder::new().name("sibling".to_string()).spawn(move || sibling.run(Parker::for_thread(None)))?;
         Ok(())
     }
 

@@ -52,7 +52,7 @@ fn twenty_thousand_parked_coroutines_need_few_mappings() {
         println!("{entries} entries of the memory map, and {bytes} bytes for each coroutine");
         assert!(entries <= 64, "{entries} more entries of the memory map");
         // A debug build needs more of the stack.
-        assert!(cfg!(debug_assertions) || bytes <= 4710, "{bytes} bytes for each coroutine");
+        assert!(cfg!(debug_assertions) || bytes <= 4450, "{bytes} bytes for each coroutine");
         drop(waiting);
         assert_eq!(client.read_all(), b"done");
         assert_eq!(running.finish().completed, 1);

@@ -49,7 +49,7 @@ pub struct Deadlines(Timers);
 
 impl Deadlines {
     pub fn set(&mut self, slot: usize, at: Instant) {
-        self.0.set(slot, at);
+        self.0.set(slot, Some(at));
     }
 
     pub fn cancel(&mut self, slot: usize) {

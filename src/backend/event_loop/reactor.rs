@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
@@ -41,6 +42,8 @@ pub(super) struct Reactor {
     timers: Timers,
     stacks: Stacks,
     inbox: Arc<Inbox>,
+    /// The inbox as its tasks see it.
+    home: Rc<Arc<dyn Home>>,
     messages: Receiver<Message>,
     /// Tasks started so far: a task's id is never given twice.
     started: u32,
@@ -50,14 +53,13 @@ pub(super) struct Reactor {
 
 /// A request on a coroutine.
 struct Task {
-    id: TaskId,
     coroutine: Coroutine,
+    /// How many were started before it: with its slot, that makes its id.
+    number: u32,
     /// In which ways its socket being ready resumes it.
     interest: Readiness,
     /// How its socket has become ready since it was last resumed.
     seen: Readiness,
-    /// When to resume it at the latest.
-    until: Option<Instant>,
     /// It is in `ready`.
     queued: bool,
 }
@@ -85,6 +87,7 @@ impl Reactor {
             ready: VecDeque::new(),
             timers: Timers::default(),
             stacks: Stacks::new(stack_size),
+            home: Rc::new(inbox.clone()),
             inbox,
             messages,
             started: 0,
@@ -131,9 +134,9 @@ impl Reactor {
     }
 
     /// Starts what runs beside a request. If there is no stack for it, it is dropped, and whoever joins it hears of that.
-    fn start_sibling(&mut self, sibling: Sibling) {
+    fn start_sibling(&mut self, sibling: Box<dyn Sibling>) {
         match self.stacks.acquire() {
-            Ok(stack) => self.run_task(stack, sibling),
+            Ok(stack) => self.run_task(stack, |parker| sibling.run(parker)),
             Err(error) => log::warn!("no stack for a coroutine: {error}"),
         }
     }
@@ -141,13 +144,14 @@ impl Reactor {
     /// Puts `body` on a stack, in the next free slot, and runs it until it first waits.
     fn run_task(&mut self, stack: Stack, body: impl FnOnce(Parker) + 'static) {
         let slot = self.tasks.vacant_key();
-        let id = TaskId(u64::from(self.started) << 32 | slot as u64);
-        self.started = self.started.wrapping_add(1);
+        let number = self.started;
+        let id = task_id(slot, number);
+        self.started = number.wrapping_add(1);
         self.inbox.load.fetch_add(1, SeqCst);
-        let home = self.inbox.clone();
+        let home = self.home.clone();
         let coroutine = Coroutine::new(stack, move |suspender| body(Parker::Task(TaskParker { suspender, home, id })));
         let none = Readiness::NONE;
-        self.tasks.insert(Task { id, coroutine, interest: none, seen: none, until: None, queued: false });
+        self.tasks.insert(Task { coroutine, number, interest: none, seen: none, queued: false });
         self.resume(slot);
     }
 
@@ -224,11 +228,11 @@ impl Reactor {
             match message {
                 Message::Run(job) => {
                     self.inbox.load.fetch_sub(1, SeqCst);
-                    self.start(job);
+                    self.start(*job);
                 }
                 Message::Unpark(id) => {
                     let slot = id.0 as u32 as usize;
-                    if let Some(task) = self.tasks.get_mut(slot).filter(|task| task.id == id) {
+                    if let Some(task) = self.tasks.get_mut(slot).filter(|task| task_id(slot, task.number) == id) {
                         task.enqueue(slot, &mut self.ready);
                     }
                 }
@@ -247,12 +251,7 @@ impl Reactor {
         }
         let now = Instant::now();
         while let Some(slot) = self.timers.pop_due(now) {
-            let task = &mut self.tasks[slot];
-            match task.until {
-                Some(until) if until > now => self.timers.set(slot, until),
-                Some(_) => task.enqueue(slot, &mut self.ready),
-                None => {}
-            }
+            self.tasks[slot].enqueue(slot, &mut self.ready);
         }
     }
 
@@ -269,21 +268,15 @@ impl Reactor {
         let task = &mut self.tasks[slot];
         task.queued = false;
         let seen = std::mem::replace(&mut task.seen, Readiness::NONE);
-        self.inbox.pulse.begin(task.id);
+        self.inbox.pulse.begin(task_id(slot, task.number));
         let pause = task.coroutine.resume(seen);
         self.inbox.pulse.end();
         match pause {
             Some(Pause::Park { interest, until }) => {
                 task.interest = interest;
-                task.until = until;
-                if let Some(until) = until {
-                    self.timers.set(slot, until);
-                }
+                self.timers.set(slot, until);
             }
-            Some(Pause::Yield) => {
-                task.until = None;
-                task.enqueue(slot, &mut self.ready);
-            }
+            Some(Pause::Yield) => task.enqueue(slot, &mut self.ready),
             None => {
                 self.timers.cancel(slot);
                 let task = self.tasks.remove(slot);
@@ -320,12 +313,17 @@ impl Task {
     }
 }
 
+/// A task's name: its slot, and a number that tells it from others that have had the slot.
+fn task_id(slot: usize, number: u32) -> TaskId {
+    TaskId(u64::from(number) << 32 | slot as u64)
+}
+
 /// What other threads, and the requests of the loop itself, have to tell a loop.
 pub(super) enum Message {
-    /// Start this request.
-    Run(Job),
+    /// Start this request. In a box, because the other messages are small, and may be many.
+    Run(Box<Job>),
     /// Start this beside the requests.
-    Spawn(Sibling),
+    Spawn(Box<dyn Sibling>),
     /// Resume this task, if it is parked.
     Unpark(TaskId),
     /// End when the last task has ended.
@@ -376,7 +374,7 @@ impl Inbox {
     /// Hands a request over to this loop.
     pub(super) fn run(&self, job: Job) {
         self.load.fetch_add(1, SeqCst);
-        self.send(Message::Run(job));
+        self.send(Message::Run(Box::new(job)));
     }
 
     pub(super) fn set_watchdog(&self, watchdog: Arc<watchdog::Shared>) {
@@ -418,7 +416,7 @@ impl Home for Inbox {
         self.offload.submit(work)
     }
 
-    fn spawn(&self, sibling: Sibling) -> io::Result<()> {
+    fn spawn(&self, sibling: Box<dyn Sibling>) -> io::Result<()> {
         self.load.fetch_add(1, SeqCst);
         self.send(Message::Spawn(sibling));
         Ok(())
