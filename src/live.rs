@@ -33,8 +33,8 @@ pub(crate) struct Live {
     bytes_written: AtomicU64,
     /// What runs beside the handler, and is cut off with it.
     siblings: Mutex<Slab<Unparker>>,
-    /// What others have written to the peer; there once somebody could.
-    outbox: OnceLock<Outbox>,
+    /// What others have written to the peer; there once somebody could, which is rare.
+    outbox: OnceLock<Box<Outbox>>,
 }
 
 /// What a request is read from and answered through.
@@ -169,7 +169,7 @@ impl Live {
 
     /// What others have written, if anybody could.
     pub(crate) fn outbox(&self) -> Option<&Outbox> {
-        self.outbox.get()
+        self.outbox.get().map(|outbox| &**outbox)
     }
 
     /// When a drain that runs will cut this request off.
@@ -190,7 +190,7 @@ impl Live {
 
     /// Lets others write; the handler's side must watch for it (`Parker::watch_unpark`).
     pub(crate) fn open_outbox(&self) {
-        self.outbox.get_or_init(Outbox::default);
+        self.outbox.get_or_init(Box::default);
     }
 }
 
