@@ -81,6 +81,11 @@ impl Live {
         Ok(())
     }
 
+    /// The result of a call on the socket. What fails because the request was cut off meanwhile fails as everything does then.
+    pub(crate) fn unless_cut<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        result.or_else(|error| self.check().and(Err(error)))
+    }
+
     pub(crate) fn is_cut(&self) -> bool {
         self.cut.load(SeqCst)
     }
@@ -181,7 +186,7 @@ impl Live {
     pub(crate) fn flush_outbox(&self) -> io::Result<bool> {
         match self.outbox() {
             Some(outbox) if outbox.is_pending() => {
-                outbox.flush(self.socket.as_fd())?;
+                self.unless_cut(outbox.flush(self.socket.as_fd()))?;
                 Ok(outbox.is_pending())
             }
             _ => Ok(false),

@@ -74,7 +74,7 @@ impl Sender {
             Socket::Datagram { fd, mapped } => socket::send_to(fd.as_fd(), message, &live.peer, *mapped).map(|_| ()),
             Socket::Connection(fd) => {
                 let outbox = live.outbox().ok_or_else(over)?;
-                if outbox.post(fd.as_fd(), message, self.capacity)? {
+                if live.unless_cut(outbox.post(fd.as_fd(), message, self.capacity))? {
                     live.unpark();
                 }
                 Ok(())

@@ -130,7 +130,7 @@ pub(super) fn write_all(core: &Core, bytes: &[u8]) -> io::Result<()> {
             }
             Some(outbox) => {
                 // Asked without regard to what is known to be ready: others write, too.
-                let now = outbox.write(core.fd(), bytes, sent)?;
+                let now = core.live.unless_cut(outbox.write(core.fd(), bytes, sent))?;
                 if now > sent {
                     core.spend(now - sent);
                 }
