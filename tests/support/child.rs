@@ -18,7 +18,13 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// must be a closure that is written in the test's function, since that is what the test is found by.
 #[track_caller]
 pub fn in_child<F: FnOnce()>(body: F) {
-    let Some(output) = end_of_child(body) else { return };
+    in_child_for(PATIENCE, body);
+}
+
+/// As [`in_child`], for a test that may take longer.
+#[track_caller]
+pub fn in_child_for<F: FnOnce()>(patience: Duration, body: F) {
+    let Some(output) = run_child(patience, body) else { return };
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let passed = output.status.success() && out.contains("1 passed");
     assert!(passed, "the child process ended with {}\n{out}\n{err}", output.status);
@@ -27,6 +33,11 @@ pub fn in_child<F: FnOnce()>(body: F) {
 /// As [`in_child`], but however the child ends: that is returned in the parent, and `None` in the child.
 #[track_caller]
 pub fn end_of_child<F: FnOnce()>(body: F) -> Option<Output> {
+    run_child(PATIENCE, body)
+}
+
+#[track_caller]
+fn run_child<F: FnOnce()>(patience: Duration, body: F) -> Option<Output> {
     let name = std::any::type_name::<F>();
     let test = name.split_once("::").and_then(|(_, path)| path.split_once("::{{")).expect("a closure of a test").0;
     if env::var_os(CHILD).is_some() {
@@ -37,7 +48,7 @@ pub fn end_of_child<F: FnOnce()>(body: F) -> Option<Output> {
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD, "1");
     let (give, result) = bounded(1);
     thread::spawn(move || give.send(command.output()));
-    Some(result.recv_timeout(PATIENCE).expect("the child process ends").expect("the child process starts"))
+    Some(result.recv_timeout(patience).expect("the child process ends").expect("the child process starts"))
 }
 
 /// Keeps the log lines of this process from now on.

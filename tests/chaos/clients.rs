@@ -1,0 +1,340 @@
+//! [`Someone`]: a client that does one thing after another, and knows what must come of most of them.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
+
+use rustix::net::sockopt::{set_socket_linger, set_socket_recv_buffer_size};
+use rustix::net::{SocketAddrUnix, bind};
+use socketserver::Addr;
+
+use crate::handler::{BUSY, MESSAGE, UNWELCOME, much};
+use crate::support::client::Client;
+
+/// What one can do to a server.
+#[derive(Clone, Copy, Debug)]
+enum Action {
+    /// An ordinary exchange, whose answer is checked.
+    Exchange,
+    /// The same, but the message comes one byte at a time.
+    ExchangeOfBytes,
+    /// A long answer, read after a half-close.
+    LongAnswer,
+    /// A long answer, of work that was offloaded.
+    OffloadedAnswer,
+    /// Connects, and closes at once.
+    Leave,
+    ResetBefore,
+    ResetInside,
+    ResetAfter,
+    /// Half a message, and nothing more: until the server's timeout.
+    FallSilent,
+    /// Until the deadline of the request.
+    FallSilentBeforeDeadline,
+    /// Asks for an answer without end, and does not read it.
+    NeverRead,
+    /// Sends much, and does not read what comes back.
+    Flood,
+    Panic,
+    PanicWithValue,
+    Fail,
+    /// Is closed by a `Sender` of another thread, while the handler reads, writes, or sleeps.
+    MeetEnemyReading,
+    MeetEnemyWriting,
+    MeetEnemySleeping,
+    /// Comes from where the server wants nobody to come from.
+    ComeUnwelcome,
+}
+
+use Action::*;
+
+const ALL: [Action; 19] = [
+    Exchange,
+    ExchangeOfBytes,
+    LongAnswer,
+    OffloadedAnswer,
+    Leave,
+    ResetBefore,
+    ResetInside,
+    ResetAfter,
+    FallSilent,
+    FallSilentBeforeDeadline,
+    NeverRead,
+    Flood,
+    Panic,
+    PanicWithValue,
+    Fail,
+    MeetEnemyReading,
+    MeetEnemyWriting,
+    MeetEnemySleeping,
+    ComeUnwelcome,
+];
+
+/// What clients have seen, for comparison with the server's books.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub connections: u64,
+    pub answered: u64,
+    /// Told that the server is busy, by those who have heard it.
+    pub refused: u64,
+    pub unwelcome: u64,
+    pub panics: u64,
+    pub errors: u64,
+    pub cuts: u64,
+}
+
+impl Tally {
+    pub fn add(&mut self, other: Tally) {
+        self.connections += other.connections;
+        self.answered += other.answered;
+        self.refused += other.refused;
+        self.unwelcome += other.unwelcome;
+        self.panics += other.panics;
+        self.errors += other.errors;
+        self.cuts += other.cuts;
+    }
+}
+
+pub struct Someone {
+    addr: Addr,
+    random: Random,
+    pub tally: Tally,
+    /// What is to be done next, from the end; when that is done, all actions are shuffled again. So none is rare.
+    deck: Vec<Action>,
+    /// The last connections on which nothing more is said. Mostly the server ends them first.
+    silent: VecDeque<Client>,
+    /// The last one that was not read from: by now the server has given it up, mostly.
+    unread: Option<Client>,
+    /// What it does now.
+    action: Action,
+    seed: u64,
+}
+
+impl Someone {
+    pub fn new(addr: &Addr, seed: u64) -> Someone {
+        let (deck, silent) = (Vec::new(), VecDeque::new());
+        Someone {
+            addr: addr.clone(),
+            random: Random::new(seed),
+            tally: Tally::default(),
+            deck,
+            silent,
+            unread: None,
+            action: Exchange,
+            seed,
+        }
+    }
+
+    /// Does something.
+    pub fn act(&mut self) {
+        if self.deck.is_empty() {
+            self.deck = ALL.to_vec();
+            for index in 1..ALL.len() {
+                self.deck.swap(index, self.random.below(index as u64 + 1) as usize);
+            }
+        }
+        self.action = self.deck.pop().expect("it has been filled");
+        match self.action {
+            Exchange => {
+                self.exchange();
+            }
+            ExchangeOfBytes => self.exchange_bytes(),
+            LongAnswer => self.hear_much(b"m"),
+            OffloadedAnswer => self.hear_much(b"o"),
+            Leave => drop(self.connect()),
+            ResetBefore => reset(self.connect()),
+            ResetInside => reset(self.half_a_message(b'h')),
+            ResetAfter => self.reset_after(),
+            FallSilent => self.fall_silent(b'h'),
+            FallSilentBeforeDeadline => self.fall_silent(b'd'),
+            NeverRead => self.never_read(),
+            Flood => self.flood(),
+            Panic => self.tally.panics += u64::from(self.is_ended(b"p")),
+            PanicWithValue => self.tally.panics += u64::from(self.is_ended(b"v")),
+            Fail => self.tally.errors += u64::from(self.is_ended(b"x")),
+            MeetEnemyReading => self.meet_enemy(b"R"),
+            MeetEnemyWriting => self.meet_enemy(b"W"),
+            MeetEnemySleeping => self.meet_enemy(b"S"),
+            ComeUnwelcome => self.come_unwelcome(),
+        }
+    }
+
+    /// Sees the end of the connections on which it says nothing more: the server's timeouts bring that about.
+    pub fn wait_for_the_silent(&mut self) {
+        for mut client in self.silent.drain(..) {
+            assert!(client.is_hung_up(), "the server has not ended a connection on which nothing happens");
+        }
+    }
+
+    /// Whether the server has served a message: it may have been busy instead.
+    pub fn exchange(&mut self) -> bool {
+        let length = self.random.below(4000) as usize;
+        let byte = self.random.below(256) as u8;
+        let message: Vec<u8> = (0..length).map(|number| byte.wrapping_add(number as u8)).collect();
+        let mut client = self.connect();
+        self.say(&mut client, b"e");
+        for piece in message.chunks(1000) {
+            self.say(&mut client, piece);
+        }
+        let answer = self.hear(client);
+        if let Some(answer) = &answer {
+            assert!(*answer == message, "{} bytes of {length} have come back", answer.len());
+            self.tally.answered += 1;
+        }
+        answer.is_some()
+    }
+
+    fn exchange_bytes(&mut self) {
+        let mut client = self.connect();
+        for byte in b"e0123456789" {
+            self.say(&mut client, &[*byte]);
+            // So that the server sees one at a time.
+            thread::sleep(Duration::from_micros(100));
+        }
+        if let Some(answer) = self.hear(client) {
+            assert_eq!(answer, b"0123456789");
+            self.tally.answered += 1;
+        }
+    }
+
+    fn hear_much(&mut self, wish: &[u8]) {
+        let mut client = self.connect();
+        self.say(&mut client, wish);
+        if let Some(answer) = self.hear(client) {
+            assert!(answer == much(), "{} bytes have come", answer.len());
+            self.tally.answered += 1;
+        }
+    }
+
+    /// Before the answer, or in the middle of it.
+    fn reset_after(&mut self) {
+        let mut client = self.connect();
+        let wish: &[u8] = if self.random.below(2) == 0 { b"ehello" } else { b"m" };
+        self.say(&mut client, wish);
+        if self.random.below(2) == 0 {
+            let _ = client.read(&mut [0; 3]);
+        }
+        reset(client);
+    }
+
+    fn fall_silent(&mut self, wish: u8) {
+        let client = self.half_a_message(wish);
+        self.silent.push_back(client);
+        if self.silent.len() > 3 {
+            let oldest = self.silent.pop_front().expect("there are several");
+            if self.random.below(2) == 0 { reset(oldest) } else { drop(oldest) }
+        }
+    }
+
+    fn never_read(&mut self) {
+        let mut client = Client::open(&self.addr);
+        // So that the server's side is full soon.
+        set_socket_recv_buffer_size(&client, 4096).unwrap();
+        client.join().expect("a server listens");
+        self.tally.connections += 1;
+        self.say(&mut client, b"w");
+        self.unread = Some(client);
+    }
+
+    fn flood(&mut self) {
+        let mut client = self.connect();
+        let _ = client.write_all(b"f").and_then(|()| client.write_all(&[b'f'; 1 << 20]));
+    }
+
+    /// Whether the handler has ended the connection without an answer.
+    fn is_ended(&mut self, wish: &[u8]) -> bool {
+        let mut client = self.connect();
+        self.say(&mut client, wish);
+        let answer = self.hear(client);
+        assert!(answer.as_ref().is_none_or(Vec::is_empty), "nobody has written {answer:?}");
+        answer.is_some()
+    }
+
+    fn meet_enemy(&mut self, wish: &[u8]) {
+        let mut client = self.connect();
+        self.say(&mut client, wish);
+        let mut beginning = Vec::new();
+        // The end of the connection may be a good one or not.
+        let _ = Read::by_ref(&mut client).take(BUSY.len() as u64).read_to_end(&mut beginning);
+        match io::copy(&mut client, &mut io::sink()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => panic!("the sender has not ended it"),
+            _ if beginning == BUSY => self.tally.refused += 1,
+            _ => self.tally.cuts += 1,
+        }
+    }
+
+    fn come_unwelcome(&mut self) {
+        let mut client = Client::open(&self.addr);
+        match self.addr {
+            Addr::Tcp(_) => bind(&client, &SocketAddr::new(UNWELCOME, 0)).expect("an address of this host"),
+            // Linux chooses an abstract name.
+            _ => bind(&client, &SocketAddrUnix::new_unnamed()).expect("a name"),
+        }
+        client.join().expect("a server listens");
+        self.tally.connections += 1;
+        self.tally.unwelcome += 1;
+        assert_eq!(client.read_all(), b"");
+    }
+
+    fn connect(&mut self) -> Client {
+        self.tally.connections += 1;
+        Client::connect(&self.addr)
+    }
+
+    /// Sends something to a server that need not listen: whether it has heard it, its answer shows.
+    fn say(&self, client: &mut Client, bytes: &[u8]) {
+        let _ = client.write_all(bytes);
+    }
+
+    fn half_a_message(&mut self, wish: u8) -> Client {
+        let mut client = self.connect();
+        self.say(&mut client, &[wish]);
+        self.say(&mut client, &[b'-'; MESSAGE / 2]);
+        client
+    }
+
+    /// The whole answer, after a half-close; `None` if the server was busy.
+    fn hear(&mut self, mut client: Client) -> Option<Vec<u8>> {
+        let _ = client.half_close();
+        let mut answer = Vec::new();
+        let end = client.read_to_end(&mut answer);
+        if answer == BUSY {
+            self.tally.refused += 1;
+            return None;
+        }
+        assert!(end.is_ok(), "{end:?} after {} bytes", answer.len());
+        Some(answer)
+    }
+}
+
+impl Drop for Someone {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("it was in {:?}, of seed {}, after {:?}", self.action, self.seed, self.tally);
+        }
+    }
+}
+
+/// Closes a connection so that the other end sees a reset, where there is such a thing.
+fn reset(client: Client) {
+    set_socket_linger(&client, Some(Duration::ZERO)).expect("a socket");
+}
+
+/// Numbers without pattern, the same for the same seed (Marsaglia's xorshift).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        // The multiplication spreads seeds that are alike; zero would stay zero.
+        Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
