@@ -112,7 +112,7 @@ unsafe impl<T> Send for Pinned<T> {}
 
 impl<T> Pinned<T> {
     pub(crate) fn new(value: T) -> Pinned<T> {
-        Pinned { value: ManuallyDrop::new(value), thread: thread::current().id() }
+        Pinned { value: ManuallyDrop::new(value), thread: this_thread() }
     }
 
     /// The value, on its own thread.
@@ -126,8 +126,16 @@ impl<T> Pinned<T> {
     }
 
     fn is_here(&self) -> bool {
-        self.thread == thread::current().id()
+        self.thread == this_thread()
     }
+}
+
+/// The calling thread. Asking std takes and drops a reference to the whole description of the thread each time.
+pub(crate) fn this_thread() -> ThreadId {
+    thread_local! {
+        static ID: ThreadId = thread::current().id();
+    }
+    ID.with(|id| *id)
 }
 
 impl<T> Drop for Pinned<T> {

@@ -26,13 +26,12 @@ pub struct Job {
     /// Taken by `run`.
     incoming: Option<Incoming>,
     service: Arc<Service>,
-    /// Given back last: then there is room for another request.
-    _permit: Permit,
+    permit: Permit,
 }
 
 impl Job {
     pub(crate) fn new(incoming: Incoming, service: Arc<Service>, permit: Permit) -> Job {
-        Job { incoming: Some(incoming), service, _permit: permit }
+        Job { incoming: Some(incoming), service, permit }
     }
 
     /// Serves the request on the calling thread: makes the handler, calls `setup`, `handle` and `finish`, reports a failure,
@@ -52,20 +51,20 @@ impl Job {
         let context = Context::new(parker);
         let live = Arc::new(Live::new(incoming.socket, incoming.peer, service.control.clone(), unparker));
         context.begin(&live);
-        let key = service.live.insert(live.clone());
+        let key = service.live.insert(&live);
         let mut request = match incoming.content {
-            Content::Connection => Request::connection(live.clone(), context.clone()),
-            Content::Packet { bytes, truncated } => Request::datagram(live.clone(), context.clone(), bytes, truncated),
+            Content::Connection => Request::connection(live, context.clone()),
+            Content::Packet { bytes, truncated } => Request::datagram(live, context.clone(), bytes, truncated),
         };
         request.set_read_timeout(timeout);
         request.set_write_timeout(timeout);
         context.enter(|| {
             let outcome = service.serve(&mut request);
-            service.report(&live, outcome);
+            service.report(request.live(), outcome);
             request.close();
         });
         service.live.remove(key);
-        log::debug!("closed {}", live.peer);
+        log::debug!("closed {}", request.peer_addr());
     }
 
     /// The address of the request's peer.
@@ -82,12 +81,14 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        if let Some(incoming) = &self.incoming {
+        if let Some(incoming) = self.incoming.take() {
             self.service.counters.refused.add();
             if !self.service.refusing.swap(true, Relaxed) {
                 log::warn!("refusing {} and whoever follows: there is nothing left to run requests on", incoming.peer);
             }
         }
+        // Last, when nothing is left of the request: then there is room for another one.
+        self.service.limits.release(&self.permit);
     }
 }
 

@@ -18,7 +18,7 @@ pub struct Limits {
 
 #[derive(Debug)]
 struct Shared {
-    /// Requests in progress: counted up by the serving thread, down by the [`Permit`]s.
+    /// Requests in progress: counted up by the serving thread, down where they end.
     live: AtomicUsize,
     max: AtomicUsize,
     max_per_peer: AtomicUsize,
@@ -72,7 +72,7 @@ impl Limits {
         self.live() < self.max_connections()
     }
 
-    /// Counts one more request; `None` if its peer has too many already.
+    /// Counts one more request, until the permit is given back; `None` if its peer has too many already.
     pub(crate) fn admit(&self, peer: Option<IpAddr>) -> Option<Permit> {
         let max = self.shared.max_per_peer.load(SeqCst);
         let peer = peer.filter(|_| max != usize::MAX);
@@ -85,7 +85,24 @@ impl Limits {
             *count += 1;
         }
         self.shared.live.fetch_add(1, SeqCst);
-        Some(Permit { shared: self.shared.clone(), peer })
+        Some(Permit { peer })
+    }
+
+    /// Counts one request less, as the last thing of it: there is room for another.
+    pub(crate) fn release(&self, permit: &Permit) {
+        if let Some(peer) = permit.peer {
+            let mut peers = self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(count) = peers.get_mut(&peer) {
+                *count -= 1;
+                if *count == 0 {
+                    peers.remove(&peer);
+                }
+            }
+        }
+        self.shared.live.fetch_sub(1, SeqCst);
+        if self.shared.wanted.load(SeqCst) {
+            self.shared.wake();
+        }
     }
 
     /// Says whether the serving thread is to be woken when a request ends.
@@ -106,30 +123,13 @@ impl Shared {
     }
 }
 
-/// One request in progress. Dropping it, as the last thing of the request, makes room for another.
+/// One request in progress, to be given back by [`Limits::release`]. It holds no reference to the limits: the job that it belongs to
+/// has one to all that its server shares.
 #[derive(Debug)]
+#[must_use = "it is to be given back"]
 pub(crate) struct Permit {
-    shared: Arc<Shared>,
     /// The peer that it is counted for, if it is.
     peer: Option<IpAddr>,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if let Some(peer) = self.peer {
-            let mut peers = self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(count) = peers.get_mut(&peer) {
-                *count -= 1;
-                if *count == 0 {
-                    peers.remove(&peer);
-                }
-            }
-        }
-        self.shared.live.fetch_sub(1, SeqCst);
-        if self.shared.wanted.load(SeqCst) {
-            self.shared.wake();
-        }
-    }
 }
 
 #[cfg(test)]
@@ -142,7 +142,7 @@ mod tests {
         limits.set_max_connections(1);
         let permit = limits.admit(None);
         assert!(permit.is_some() && !limits.has_room());
-        drop(permit);
+        limits.release(&permit.unwrap());
         assert!(limits.has_room());
     }
 
@@ -151,11 +151,12 @@ mod tests {
         let limits = Limits::new();
         limits.set_max_per_peer(1);
         let [one, two] = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2])];
-        let first = limits.admit(Some(one));
+        let first = limits.admit(Some(one)).unwrap();
         assert!(limits.admit(Some(one)).is_none());
-        assert!(limits.admit(Some(two)).is_some());
-        drop(first);
-        assert!(limits.admit(Some(one)).is_some());
+        let second = limits.admit(Some(two)).unwrap();
+        limits.release(&first);
+        limits.release(&second);
+        limits.release(&limits.admit(Some(one)).unwrap());
         assert!(limits.shared.peers.lock().unwrap().is_empty());
     }
 }

@@ -272,7 +272,7 @@ pub(crate) struct LiveSet {
 
 impl LiveSet {
     /// Adds a request that begins, and returns its key. It is cut off if all are.
-    pub(crate) fn insert(&self, live: Arc<Live>) -> usize {
+    pub(crate) fn insert(&self, live: &Arc<Live>) -> usize {
         let key = self.lock().insert(live.clone());
         if live.control.phase() == Phase::Cut {
             live.cut_at_end();

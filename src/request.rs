@@ -84,6 +84,10 @@ impl Request {
         Request { core: Core::new(live, context), kind: Kind::Datagram(Datagram::new(packet, truncated)) }
     }
 
+    pub(crate) fn live(&self) -> &Live {
+        &self.core.live
+    }
+
     /// Sends the reply of a datagram whose handler succeeded.
     pub(crate) fn send_reply(&mut self) -> io::Result<()> {
         match &mut self.kind {

@@ -137,6 +137,12 @@ pub(super) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
+    /// Gives the attempt `timeout`, if its call has none.
+    pub(super) fn or_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = self.timeout.or(Some(timeout));
+        self
+    }
+
     /// Gives the attempt `timeout` from now on, whatever its call's timeout is.
     pub(super) fn limit(&mut self, timeout: Duration) {
         self.until = Some(deadline(Some(timeout)));

@@ -101,7 +101,8 @@ impl Write for WriteHalf<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.side {
             Writing::Stream(core) => stream::write_all(core, bytes)?,
-            Writing::Datagram(reply) => reply.get_or_insert_default().extend_from_slice(bytes),
+            Writing::Datagram(Some(reply)) => reply.extend_from_slice(bytes),
+            Writing::Datagram(reply) => **reply = Some(bytes.to_vec()),
         }
         Ok(bytes.len())
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use slab::Slab;
 use super::offload::Offload;
 use super::timers::Timers;
 use super::watchdog::{self, Pulse};
-use crate::coroutine::{Coroutine, Pause, Stack, Stacks};
+use crate::coroutine::{Coroutine, Pause, Stack, Stacks, this_thread};
 use crate::job::Job;
 use crate::park::{Home, Parker, Sibling, Source, TaskId, TaskParker, Work};
 use crate::readiness::Readiness;
@@ -77,7 +77,7 @@ impl Reactor {
         if let Some(listener) = listener {
             poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), LISTENER, Interest::READABLE)?;
         }
-        inbox.thread.get_or_init(|| thread::current().id());
+        inbox.thread.get_or_init(this_thread);
         let registry = poll.registry().try_clone()?;
         inbox.registry.get_or_init(|| registry);
         Ok(Reactor {
@@ -147,11 +147,11 @@ impl Reactor {
         let number = self.started;
         let id = task_id(slot, number);
         self.started = number.wrapping_add(1);
-        self.inbox.load.fetch_add(1, SeqCst);
         let home = self.home.clone();
         let coroutine = Coroutine::new(stack, move |suspender| body(Parker::Task(TaskParker { suspender, home, id })));
         let none = Readiness::NONE;
         self.tasks.insert(Task { coroutine, number, interest: none, seen: none, queued: false });
+        self.inbox.tasks.store(self.tasks.len(), Relaxed);
         self.resume(slot);
     }
 
@@ -227,8 +227,8 @@ impl Reactor {
             let Ok(message) = self.messages.try_recv() else { break };
             match message {
                 Message::Run(job) => {
-                    self.inbox.load.fetch_sub(1, SeqCst);
                     self.start(*job);
+                    self.inbox.handed.fetch_sub(1, SeqCst);
                 }
                 Message::Unpark(id) => {
                     let slot = id.0 as u32 as usize;
@@ -237,8 +237,8 @@ impl Reactor {
                     }
                 }
                 Message::Spawn(sibling) => {
-                    self.inbox.load.fetch_sub(1, SeqCst);
                     self.start_sibling(sibling);
+                    self.inbox.handed.fetch_sub(1, SeqCst);
                 }
                 Message::Stop => self.stopping = true,
             }
@@ -283,7 +283,7 @@ impl Reactor {
                 if let Some(stack) = task.coroutine.into_stack() {
                     self.stacks.release(stack);
                 }
-                self.inbox.load.fetch_sub(1, SeqCst);
+                self.inbox.tasks.store(self.tasks.len(), Relaxed);
             }
         }
     }
@@ -337,8 +337,10 @@ pub(super) struct Inbox {
     /// The waker has been rung, and the loop has not heard it since. Cleared only where it is heard: a ring may come after its
     /// message has been taken.
     rung: AtomicBool,
-    /// Requests that the loop runs, or is going to run.
-    load: AtomicUsize,
+    /// Requests that were handed over to the loop, and that it has not started yet.
+    handed: AtomicUsize,
+    /// Those that it runs. Written by the loop alone, which so need not agree with anybody for each of them.
+    tasks: AtomicUsize,
     /// The loop's thread, which need not be woken by itself.
     thread: OnceLock<ThreadId>,
     /// The loop's poll, for sockets beside the requests' own. Set, like the thread, when the loop is made.
@@ -360,7 +362,8 @@ impl Inbox {
             messages,
             waker,
             rung: AtomicBool::new(false),
-            load: AtomicUsize::new(0),
+            handed: AtomicUsize::new(0),
+            tasks: AtomicUsize::new(0),
             thread: OnceLock::new(),
             registry: OnceLock::new(),
             sources: Mutex::default(),
@@ -373,7 +376,7 @@ impl Inbox {
 
     /// Hands a request over to this loop.
     pub(super) fn run(&self, job: Job) {
-        self.load.fetch_add(1, SeqCst);
+        self.handed.fetch_add(1, SeqCst);
         self.send(Message::Run(Box::new(job)));
     }
 
@@ -385,8 +388,9 @@ impl Inbox {
         self.send(Message::Stop);
     }
 
+    /// Requests that the loop runs, or is going to run.
     pub(super) fn load(&self) -> usize {
-        self.load.load(SeqCst)
+        self.handed.load(SeqCst) + self.tasks.load(Relaxed)
     }
 
     fn source(&self, key: usize) -> Option<Arc<Source>> {
@@ -400,7 +404,7 @@ impl Inbox {
     fn send(&self, message: Message) {
         // A loop that is gone needs no message; a job in it is dropped, which refuses the request.
         let delivered = self.messages.send(message).is_ok();
-        let here = self.thread.get().is_some_and(|thread| *thread == thread::current().id());
+        let here = self.thread.get() == Some(&this_thread());
         if delivered && !here && !self.rung.swap(true, SeqCst) {
             self.waker.wake();
         }
@@ -417,7 +421,7 @@ impl Home for Inbox {
     }
 
     fn spawn(&self, sibling: Box<dyn Sibling>) -> io::Result<()> {
-        self.load.fetch_add(1, SeqCst);
+        self.handed.fetch_add(1, SeqCst);
         self.send(Message::Spawn(sibling));
         Ok(())
     }
