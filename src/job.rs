@@ -3,18 +3,21 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
 
 use crate::addr::Addr;
 use crate::handler::RequestHandler;
 use crate::hooks::{Failure, FailureClass, Hooks, catch};
 use crate::limits::{Limits, Permit};
 use crate::listener::{Content, Incoming};
-use crate::live::{Live, LiveSet};
+use crate::live::{Live, LiveSet, Socket};
 use crate::park::{Context, Parker};
-use crate::request::Request;
+use crate::request::{Reply, Request};
 use crate::shutdown::Control;
+use crate::socket;
 use crate::stats::Counters;
 
 /// A request that a [`Backend`](crate::Backend) is to run: that is all one can do with it.
@@ -24,32 +27,33 @@ use crate::stats::Counters;
 #[must_use = "a job that is not run is refused"]
 pub struct Job {
     /// Taken by `run`.
-    incoming: Option<Incoming>,
-    service: Arc<Service>,
-    permit: Permit,
+    waiting: Option<(Ticket, Incoming)>,
 }
 
 impl Job {
     pub(crate) fn new(incoming: Incoming, service: Arc<Service>, permit: Permit) -> Job {
-        Job { incoming: Some(incoming), service, permit }
+        Job { waiting: Some((Ticket { service, permit: Some(permit) }, incoming)) }
     }
 
     /// Serves the request on the calling thread: makes the handler, calls `setup`, `handle` and `finish`, reports a failure,
     /// closes. Neither a panic of the handler nor one of a hook leaves this call.
     pub fn run(self) {
-        let parker = Parker::for_thread(self.service.control.waker_if_serving_here());
-        self.run_on(parker);
+        let Some((ticket, _)) = &self.waiting else { return };
+        let parker = Parker::for_thread(ticket.service.control.waker_if_serving_here());
+        let context = Context::new(parker);
+        if let Some(answer) = self.run_in(&context, Instant::now()) {
+            answer.send_in(&context);
+        }
     }
 
-    /// Serves the request where `parker` waits.
-    pub(crate) fn run_on(mut self, parker: Parker) {
-        let Some(incoming) = self.incoming.take() else { return };
-        let service = &*self.service;
+    /// Serves the request in a context that runs nothing else. The reply to a datagram is left to whoever calls this.
+    pub(crate) fn run_in(mut self, context: &Rc<Context>, began: Instant) -> Option<Answer> {
+        let (ticket, incoming) = self.waiting.take()?;
+        let service = &*ticket.service;
         service.refusing.store(false, Relaxed);
         let timeout = incoming.timeout;
-        let unparker = parker.unparker();
-        let context = Context::new(parker);
-        let live = Arc::new(Live::new(incoming.socket, incoming.peer, service.control.clone(), unparker));
+        let unparker = context.parker.unparker();
+        let live = Arc::new(Live::new(incoming.socket, incoming.peer, service.control.clone(), unparker, began));
         context.begin(&live);
         let key = service.live.insert(&live);
         let mut request = match incoming.content {
@@ -58,43 +62,129 @@ impl Job {
         };
         request.set_read_timeout(timeout);
         request.set_write_timeout(timeout);
-        context.enter(|| {
+        let reply = context.enter(|| {
             let outcome = service.serve(&mut request);
-            service.report(request.live(), outcome);
-            request.close();
+            let reply = outcome.as_ref().ok().and_then(|()| request.take_reply());
+            if reply.is_none() {
+                service.report(request.live(), outcome);
+                request.close();
+            }
+            reply
         });
+        if let Some(reply) = reply {
+            return Some(Answer { ticket, key, reply });
+        }
         service.live.remove(key);
         log::debug!("closed {}", request.peer_addr());
+        None
     }
 
     /// The address of the request's peer.
     pub fn peer_addr(&self) -> Option<&Addr> {
-        self.incoming.as_ref().map(|incoming| &incoming.peer)
+        self.waiting.as_ref().map(|(_, incoming)| &incoming.peer)
     }
 
     /// The connection's socket; `None` for a datagram, which has none of its own.
     pub(crate) fn connection(&self) -> Option<BorrowedFd<'_>> {
-        let incoming = self.incoming.as_ref()?;
+        let (_, incoming) = self.waiting.as_ref()?;
         matches!(incoming.content, Content::Connection).then(|| incoming.socket.as_fd())
     }
 }
 
 impl Drop for Job {
     fn drop(&mut self) {
-        if let Some(incoming) = self.incoming.take() {
-            self.service.counters.refused.add();
-            if !self.service.refusing.swap(true, Relaxed) {
+        if let Some((ticket, incoming)) = self.waiting.take() {
+            ticket.service.counters.refused.add();
+            if !ticket.service.refusing.swap(true, Relaxed) {
                 log::warn!("refusing {} and whoever follows: there is nothing left to run requests on", incoming.peer);
             }
         }
-        // Last, when nothing is left of the request: then there is room for another one.
-        self.service.limits.release(&self.permit);
     }
 }
 
 impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Job").field("peer_addr", &self.peer_addr()).finish_non_exhaustive()
+    }
+}
+
+/// A request's part in its server. Dropping it, as the last thing of the request, makes room for another.
+struct Ticket {
+    service: Arc<Service>,
+    /// Given back early where nothing of the request is left but its reply.
+    permit: Option<Permit>,
+}
+
+impl Ticket {
+    fn give_back(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.service.limits.release(&permit);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+/// A datagram whose handler has succeeded, with its reply: that is to be sent, which ends the request.
+#[must_use = "the reply is to be sent"]
+pub(crate) struct Answer {
+    reply: Reply,
+    /// Where the request is in the list of those in progress.
+    key: usize,
+    ticket: Ticket,
+}
+
+impl Answer {
+    /// Sends as many of these replies as the system takes in one call, from the first one on, and says how many: none if the first one
+    /// cannot be sent now, or its request has been cut off. Those that are sent are to be dropped.
+    pub(crate) fn send_first(answers: &[Answer]) -> usize {
+        let Some(Socket::Datagram { fd, mapped }) = answers.first().map(|answer| &answer.reply.live.socket) else {
+            return 0;
+        };
+        let alike = |answer: &&Answer| answer.reply.is_for(fd) && !answer.reply.live.is_cut();
+        let count = answers.iter().take_while(alike).count();
+        let messages = answers[..count].iter().map(|answer| answer.reply.message());
+        let sent = socket::send_many(fd.as_fd(), messages, *mapped).unwrap_or(0);
+        answers[..sent].iter().for_each(|answer| answer.end(Ok(())));
+        sent
+    }
+
+    /// Sends the reply from `context`, which waits where the system has no room for it. If that is not the context of the handler, a cut
+    /// does not end the wait but is seen at the next try, within 32 ms.
+    pub(crate) fn send_in(mut self, context: &Rc<Context>) {
+        let limits = &self.ticket.service.limits;
+        self.ticket.permit.get_or_insert_with(|| limits.readmit());
+        context.begin(&self.reply.live);
+        context.enter(|| {
+            let outcome = self.reply.send(context).map_err(failed);
+            self.end(outcome);
+        });
+    }
+
+    /// Gives the reply up.
+    pub(crate) fn fail(self, error: io::Error) {
+        self.end(Err(failed(error)));
+    }
+
+    /// Makes room for another request: a reply that is about to be sent with others is not what limits are for.
+    pub(crate) fn make_room(&mut self) {
+        self.ticket.give_back();
+    }
+
+    /// When its handler began.
+    pub(crate) fn began(&self) -> Instant {
+        self.reply.live.began
+    }
+
+    fn end(&self, outcome: Result<(), Failed>) {
+        let service = &self.ticket.service;
+        service.report(&self.reply.live, outcome);
+        service.live.remove(self.key);
+        log::debug!("closed {}", self.reply.live.peer);
     }
 }
 
@@ -128,8 +218,7 @@ impl Service {
             (self.factory)(&mut |handler| outcome = run_stages(handler, request));
         });
         // The handler's constructor or destructor has panicked.
-        outcome = outcome.and(life.map_err(panicked));
-        outcome.and_then(|()| request.send_reply().map_err(failed))
+        outcome.and(life.map_err(panicked))
     }
 
     /// Counts the end of a request, and tells the hook of a failure.
@@ -160,8 +249,15 @@ impl Service {
 
 /// `setup`, `handle`, `finish`: a handler that was set up is finished, whatever `handle` did. The first failure counts.
 fn run_stages(handler: &mut dyn RequestHandler, request: &mut Request) -> Result<(), Failed> {
-    stage(|| handler.setup(request))?;
-    let handled = stage(|| handler.handle(request));
+    let mut set_up = false;
+    let handled = stage(|| {
+        handler.setup(request)?;
+        set_up = true;
+        handler.handle(request)
+    });
+    if !set_up {
+        return handled;
+    }
     let finished = stage(|| handler.finish(request));
     handled.and(finished)
 }

@@ -26,7 +26,7 @@ pub(crate) struct Live {
     /// The server has cut the request off, or a `Sender` has closed it. Never taken back.
     cut: AtomicBool,
     unparker: Unparker,
-    began: Instant,
+    pub(crate) began: Instant,
     /// What the handler does: an [`Activity`]. Written, like the next two, by the handler's side.
     activity: AtomicU8,
     bytes_read: AtomicU64,
@@ -55,7 +55,7 @@ impl AsFd for Socket {
 }
 
 impl Live {
-    pub(crate) fn new(socket: Socket, peer: Addr, control: Arc<Control>, unparker: Unparker) -> Live {
+    pub(crate) fn new(socket: Socket, peer: Addr, control: Arc<Control>, unparker: Unparker, began: Instant) -> Live {
         let (idle, cut) = (AtomicBool::new(false), AtomicBool::new(false));
         Live {
             socket,
@@ -64,7 +64,7 @@ impl Live {
             idle,
             cut,
             unparker,
-            began: Instant::now(),
+            began,
             activity: AtomicU8::new(Activity::Running as u8),
             bytes_read: AtomicU64::new(0),
             bytes_written: AtomicU64::new(0),

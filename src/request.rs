@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use self::core::Core;
 use self::datagram::Datagram;
+pub(crate) use self::datagram::Reply;
 use self::stream::Input;
 use crate::addr::{Addr, Scheme};
 use crate::frame::{Frames, Framing};
@@ -88,11 +89,11 @@ impl Request {
         &self.core.live
     }
 
-    /// Sends the reply of a datagram whose handler succeeded.
-    pub(crate) fn send_reply(&mut self) -> io::Result<()> {
+    /// The reply of a datagram whose handler succeeded, if it has written one.
+    pub(crate) fn take_reply(&mut self) -> Option<Reply> {
         match &mut self.kind {
-            Kind::Stream(_) => Ok(()),
-            Kind::Datagram(datagram) => datagram.send_reply(&self.core),
+            Kind::Stream(_) => None,
+            Kind::Datagram(datagram) => datagram.take_reply(&self.core),
         }
     }
 

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+#[cfg(target_os = "linux")]
+use rustix::net::MMsgHdr;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny, SocketAddrUnix, SocketType,
 };
@@ -104,6 +106,50 @@ pub(crate) fn send_to(socket: BorrowedFd<'_>, bytes: &[u8], addr: &Addr, mapped:
         addr => to_system(addr)?,
     };
     Ok(rustix::net::sendto(socket, bytes, send_flags(Blocking::No), &addr)?)
+}
+
+/// Sends datagrams, from the first one on, as many as the system takes in one call. Says how many.
+#[cfg(target_os = "linux")]
+pub(crate) fn send_many<'a>(
+    socket: BorrowedFd<'_>,
+    mut messages: impl ExactSizeIterator<Item = (&'a [u8], &'a Addr)> + Clone,
+    mapped: bool,
+) -> io::Result<usize> {
+    if messages.len() == 1 {
+        return send_first(socket, &mut messages, mapped);
+    }
+    let mut addrs: Vec<SocketAddrAny> = Vec::with_capacity(messages.len());
+    for (_, addr) in messages.clone() {
+        addrs.push(match addr {
+            Addr::Udp(addr) if mapped => map_v4(*addr).into(),
+            addr => to_system(addr)?,
+        });
+    }
+    let pieces: Vec<[IoSlice<'_>; 1]> = messages.map(|(bytes, _)| [IoSlice::new(bytes)]).collect();
+    let mut nothing: Vec<SendAncillaryBuffer<'_, '_, '_>> = addrs.iter().map(|_| Default::default()).collect();
+    let parts = addrs.iter().zip(&pieces).zip(&mut nothing);
+    let headers = parts.map(|((addr, piece), nothing)| MMsgHdr::new_with_addr(addr, piece, nothing));
+    let mut headers: Vec<MMsgHdr<'_>> = headers.collect();
+    Ok(rustix::net::sendmmsg(socket, &mut headers, send_flags(Blocking::No))?)
+}
+
+/// As on Linux, but each call takes one.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn send_many<'a>(
+    socket: BorrowedFd<'_>,
+    mut messages: impl ExactSizeIterator<Item = (&'a [u8], &'a Addr)>,
+    mapped: bool,
+) -> io::Result<usize> {
+    send_first(socket, &mut messages, mapped)
+}
+
+fn send_first<'a>(
+    socket: BorrowedFd<'_>,
+    messages: &mut impl Iterator<Item = (&'a [u8], &'a Addr)>,
+    mapped: bool,
+) -> io::Result<usize> {
+    let Some((bytes, addr)) = messages.next() else { return Ok(0) };
+    send_to(socket, bytes, addr, mapped).map(|_| 1)
 }
 
 /// Ends one direction or both.

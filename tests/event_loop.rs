@@ -1,5 +1,5 @@
 //! What the event loop must survive and promise beyond what every backend does (see `backends.rs`): panics and cuts on coroutines,
-//! overflows of their stacks, fairness, balance between loops, time, wake-ups, memory.
+//! overflows of their stacks, fairness, balance between loops, time, wake-ups, memory, replies that leave together.
 
 // Under Valgrind, but for the tests of fairness, which are about the order of threads that Valgrind does not run side by side. A
 // process of its own that a test starts is not looked into:
@@ -22,6 +22,8 @@
 
 mod support;
 
+#[path = "event_loop/answers.rs"]
+mod answers;
 #[path = "event_loop/balance.rs"]
 mod balance;
 #[path = "event_loop/deadlines.rs"]
@@ -93,6 +95,17 @@ table! {
             offloaded_work_of_hundreds_shares_four_threads
             offloaded_work_may_wait_for_other_offloaded_work
             a_dump_tells_what_each_request_does;
+    }
+}
+
+mod datagrams {
+    table! {
+        event_loop [udp4 udp6 unix_datagram] => {
+            answers:
+                a_reply_that_cannot_be_sent_fails_its_request_alone
+                a_limit_does_not_concern_replies_that_wait_for_others
+                a_request_that_is_handled_alone_has_its_reply;
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! [`EventLoop`]: a coroutine for each request.
 
+mod answers;
 #[cfg(feature = "hot-parts")]
 pub mod hot_parts;
 mod offload;
@@ -25,7 +26,8 @@ use crate::waker::Waker;
 ///
 /// The thread that serves is itself a loop; with more loops, each further one has a thread of its own, and a new connection goes
 /// to the loop that has the fewest. It stays there: a started coroutine never changes its thread. Datagrams are served by the
-/// loop that receives them.
+/// loop that receives them. Replies to datagrams that came together leave together, which costs less: a reply waits for the next
+/// handlers of its turn, until 100 µs have passed since its own began.
 ///
 /// * Costs about what a hand-written epoll loop does: one read, one write and a share of one `epoll_wait` per message. An idle
 ///   connection costs one page of stack, typically, and a few hundred bytes.
@@ -194,6 +196,12 @@ impl Backend for EventLoop {
             // by it.
             Some(local) => local.turn(timeout),
             None => sources.wait(accepting, timeout),
+        }
+    }
+
+    fn service_actions(&mut self) {
+        if let Some(local) = self.local.as_mut().and_then(Pinned::get_mut) {
+            local.send_answers();
         }
     }
 

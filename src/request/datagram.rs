@@ -1,11 +1,15 @@
 //! A datagram and its reply.
 
 use std::io;
-use std::time::Duration;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::core::Core;
 use crate::addr::Addr;
-use crate::live::Socket;
+use crate::live::{Live, Socket};
+use crate::park::Context;
 use crate::readiness::Readiness;
 use crate::socket;
 
@@ -39,12 +43,39 @@ impl Datagram {
         (Unread { packet: &self.packet, position: &mut self.position }, &mut self.reply)
     }
 
-    /// Sends the reply, if the handler has written one and the peer has a name to send it to.
-    pub(super) fn send_reply(&mut self, core: &Core) -> io::Result<()> {
-        match self.reply.take() {
-            Some(reply) if !core.live.peer.is_unnamed() => send_to(core, &reply, &core.live.peer).map(|_| ()),
-            _ => Ok(()),
-        }
+    /// The reply, if the handler has written one and the peer has a name to send it to.
+    pub(super) fn take_reply(&mut self, core: &Core) -> Option<Reply> {
+        let bytes = self.reply.take().filter(|_| !core.live.peer.is_unnamed())?;
+        let (write_timeout, deadline) = (core.write_timeout.get(), core.deadline.get());
+        Some(Reply { live: core.live.clone(), bytes, write_timeout, deadline })
+    }
+}
+
+/// A reply that is to be sent: what is left of a request when its handler has ended.
+pub(crate) struct Reply {
+    pub(crate) live: Arc<Live>,
+    bytes: Vec<u8>,
+    write_timeout: Option<Duration>,
+    deadline: Option<Instant>,
+}
+
+impl Reply {
+    /// Sends it as the handler would have, waiting for room in `context`.
+    pub(crate) fn send(&self, context: &Rc<Context>) -> io::Result<()> {
+        let core = Core::new(self.live.clone(), context.clone());
+        core.write_timeout.set(self.write_timeout);
+        core.deadline.set(self.deadline);
+        send_to(&core, &self.bytes, &self.live.peer).map(|_| ())
+    }
+
+    /// What is to be sent, and to whom.
+    pub(crate) fn message(&self) -> (&[u8], &Addr) {
+        (&self.bytes, &self.live.peer)
+    }
+
+    /// Whether it goes out through this socket.
+    pub(crate) fn is_for(&self, socket: &Arc<OwnedFd>) -> bool {
+        matches!(&self.live.socket, Socket::Datagram { fd, .. } if Arc::ptr_eq(fd, socket))
     }
 }
 

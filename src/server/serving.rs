@@ -63,8 +63,9 @@ impl<L: Listener, B: Backend> Server<L, B> {
         if self.ready && self.may_get() {
             self.get_requests(GETS_PER_TURN);
         }
-        self.hook("service_actions", |hooks| hooks.service_actions());
+        // What the backend does may be what peers wait for.
         self.backend.service_actions();
+        self.hook("service_actions", |hooks| hooks.service_actions());
         Ok(())
     }
 

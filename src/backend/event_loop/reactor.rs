@@ -14,12 +14,13 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
 
+use super::answers::Answers;
 use super::offload::Offload;
 use super::timers::Timers;
 use super::watchdog::{self, Pulse};
 use crate::coroutine::{Coroutine, Pause, Stack, Stacks, this_thread};
 use crate::job::Job;
-use crate::park::{Home, Parker, Sibling, Source, TaskId, TaskParker, Work};
+use crate::park::{Context, Home, Parker, Sibling, Source, TaskId, TaskParker, Work};
 use crate::readiness::Readiness;
 use crate::waker::Waker;
 
@@ -41,6 +42,8 @@ pub(super) struct Reactor {
     ready: VecDeque<usize>,
     timers: Timers,
     stacks: Stacks,
+    /// Replies to datagrams, left by the coroutines of their requests for the loop to send.
+    answers: Rc<Answers>,
     inbox: Arc<Inbox>,
     /// The inbox as its tasks see it.
     home: Rc<Arc<dyn Home>>,
@@ -87,6 +90,7 @@ impl Reactor {
             ready: VecDeque::new(),
             timers: Timers::default(),
             stacks: Stacks::new(stack_size),
+            answers: Rc::default(),
             home: Rc::new(inbox.clone()),
             inbox,
             messages,
@@ -112,11 +116,30 @@ impl Reactor {
         self.take_inbox();
         self.fire_timers();
         self.resume_ready();
+        self.send_answers();
         Ok(listener)
+    }
+
+    /// Sends the replies to datagrams whose handlers have ended.
+    pub(super) fn send_answers(&mut self) {
+        if self.answers.is_empty() {
+            return;
+        }
+        for answer in self.answers.send() {
+            // It waits for room, or finds out what is wrong, on a coroutine of its own.
+            match self.stacks.acquire() {
+                Ok(stack) => self.run_task(stack, |parker| answer.send_in(&Context::new(parker))),
+                Err(error) => answer.fail(error),
+            }
+        }
     }
 
     /// Starts a request: it runs until it first waits.
     pub(super) fn start(&mut self, job: Job) {
+        let now = Instant::now();
+        if self.answers.are_due(now) {
+            self.send_answers();
+        }
         // What fails here drops the job, which refuses the request.
         let stack = match self.stacks.acquire() {
             Ok(stack) => stack,
@@ -130,7 +153,12 @@ impl Reactor {
                 return log::debug!("cannot watch a connection: {error}");
             }
         }
-        self.run_task(stack, |parker| job.run_on(parker));
+        let answers = self.answers.clone();
+        self.run_task(stack, move |parker| {
+            if let Some(answer) = job.run_in(&Context::new(parker), now) {
+                answers.push(answer);
+            }
+        });
     }
 
     /// Starts what runs beside a request. If there is no stack for it, it is dropped, and whoever joins it hears of that.
@@ -156,7 +184,7 @@ impl Reactor {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
+        self.tasks.is_empty() && self.answers.is_empty()
     }
 
     pub(super) fn load(&self) -> usize {
@@ -164,7 +192,8 @@ impl Reactor {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
-        let timeout = if self.ready.is_empty() && self.messages.is_empty() {
+        let idle = self.ready.is_empty() && self.messages.is_empty() && self.answers.is_empty();
+        let timeout = if idle {
             let next = self.timers.next().map(|at| at.saturating_duration_since(Instant::now()));
             [timeout, next].into_iter().flatten().min()
         } else {
@@ -259,6 +288,9 @@ impl Reactor {
     fn resume_ready(&mut self) {
         for _ in 0..self.ready.len() {
             if let Some(slot) = self.ready.pop_front() {
+                if !self.answers.is_empty() && self.answers.are_due(Instant::now()) {
+                    self.send_answers();
+                }
                 self.resume(slot);
             }
         }
@@ -300,6 +332,9 @@ impl Drop for Reactor {
         }
         for (_, task) in &mut self.tasks {
             (0..RESUMES).find(|_| task.coroutine.resume(Readiness::CUT).is_none());
+        }
+        for answer in self.answers.send() {
+            answer.fail(io::ErrorKind::ConnectionAborted.into());
         }
     }
 }

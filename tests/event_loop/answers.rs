@@ -1,0 +1,86 @@
+//! Replies to datagrams that came together, which leave together.
+
+use std::io::{self, Read, Write};
+
+use socketserver::backend::EventLoop;
+use socketserver::{Failure, Hooks, Request};
+
+use crate::support::cell::{Cell, bind_with};
+use crate::support::client::Client;
+use crate::support::echo;
+use crate::support::record::Record;
+use crate::support::running::Running;
+
+const CLIENTS: usize = 200;
+
+/// Tells of each failure whose it was.
+struct Told(Record);
+
+impl Hooks for Told {
+    fn handle_error(&self, failure: &Failure<'_>) {
+        self.0.add(failure.peer.to_string());
+    }
+}
+
+/// A reply that no datagram can carry fails its own request, wherever it is among the others.
+pub fn a_reply_that_cannot_be_sent_fails_its_request_alone(cell: Cell) {
+    let place = cell.place();
+    let failures = Record::default();
+    let server = bind_with(&place, EventLoop::new(1), |request: &mut Request| -> io::Result<()> {
+        let mut packet = Vec::new();
+        request.read_to_end(&mut packet)?;
+        request.write_all(&packet)?;
+        if packet == b"long" { request.write_all(&vec![0; 10_000_000]) } else { Ok(()) }
+    });
+    let running = Running::start(server.hooks(Told(failures.clone())));
+    running.handle.pause();
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect(&running.addr)).collect();
+    // Some at the beginning, some side by side, one at the end.
+    let is_long = |number: usize| [0, 1, 5, 9, CLIENTS - 1].contains(&number);
+    for (number, client) in clients.iter_mut().enumerate() {
+        // More than ten a Unix server's queue does not hold while nobody reads.
+        if number == 10 {
+            running.handle.resume();
+        }
+        client.write_all(if is_long(number) { b"long" } else { b"short" }).unwrap();
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        if !is_long(number) {
+            assert_eq!(client.packet(), b"short");
+        }
+    }
+    failures.wait_for(5);
+    let stats = running.finish();
+    assert_eq!((stats.completed, stats.failed), (CLIENTS as u64 - 5, 5));
+    assert_eq!(failures.events().len(), 5);
+}
+
+/// A limit is for what runs at a time: of a peer's datagrams that come together, each is served when the one before has been.
+pub fn a_limit_does_not_concern_replies_that_wait_for_others(cell: Cell) {
+    let place = cell.place();
+    let running = Running::start(bind_with(&place, EventLoop::new(1), echo).max_per_peer(1).max_connections(2));
+    running.handle.pause();
+    let mut client = Client::connect(&running.addr);
+    for number in 0..10 {
+        client.write_all(&[number]).unwrap();
+    }
+    running.handle.resume();
+    for number in 0..10 {
+        assert_eq!(client.packet(), [number]);
+    }
+    let stats = running.finish();
+    assert_eq!((stats.completed, stats.refused), (10, 0));
+}
+
+/// One request at a time, none of which is left with its reply.
+pub fn a_request_that_is_handled_alone_has_its_reply(cell: Cell) {
+    let place = cell.place();
+    let mut server = bind_with(&place, EventLoop::new(1), echo);
+    let mut client = Client::connect(server.local_addr());
+    for number in 0..3 {
+        client.write_all(&[number]).unwrap();
+        assert!(server.handle_request().unwrap());
+        assert_eq!(client.packet_at_hand(), Some(vec![number]));
+        assert_eq!(server.stats().completed, u64::from(number) + 1);
+    }
+}
