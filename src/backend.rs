@@ -18,16 +18,16 @@
 //!
 //! | load | threads | pool of 40 | event loop | one at a time |
 //! |---|---|---|---|---|
-//! | one connection, echo of 64 bytes | 24 µs | 25 µs | 24 µs | 25 µs |
-//! | 100 connections | 8.4 µs | too many | 5.5 µs | too many |
-//! | 10,000 connections | 19 µs | too many | 11 µs | too many |
-//! | an idle connection | 20 KiB | too many | 4.5 KiB | too many |
-//! | a new connection for each echo, 10 at a time | 80 µs | 46 µs | 33 µs | 33 µs |
-//! | a datagram of 64 bytes, 100 clients | 62 µs | 5.7 µs | 4.9 µs | 4.5 µs |
-//! | computing for 100 µs, 100 connections | 123 µs, p99 29 ms | too many | 118 µs, p99 12 ms | too many |
-//! | waiting for 10 ms, 1,000 connections | 33 µs | too many | 9.3 µs | too many |
-//! | blocking for 1 ms, 100 connections | 60,000 a second | too many | 900 a second | too many |
-//! | the same in `offload` | 57,000 a second | too many | 15,000 a second, on 16 threads | too many |
+//! | one connection, echo of 64 bytes | 22 µs | 23 µs | 24 µs | 23 µs |
+//! | 100 connections | 8.8 µs | too many | 6.0 µs | too many |
+//! | 10,000 connections | 17 µs | too many | 10 µs | too many |
+//! | an idle connection | 20 KiB | too many | 4.4 KiB | too many |
+//! | a new connection for each echo, 10 at a time | 79 µs | 47 µs | 37 µs | 37 µs |
+//! | a datagram of 64 bytes, 100 clients | 59 µs | 6.0 µs | 4.5 µs | 4.8 µs |
+//! | computing for 100 µs, 100 connections | 130 µs, p99 27 ms | too many | 120 µs, p99 14 ms | too many |
+//! | waiting for 10 ms, 1,000 connections | 40 µs | too many | 11 µs | too many |
+//! | blocking for 1 ms, 100 connections | 49,000 a second | too many | 900 a second | too many |
+//! | the same in `offload` | 32,000 a second | too many | 14,000 a second, on 16 threads | too many |
 //!
 //! So:
 //!
@@ -40,9 +40,9 @@
 //! * **Computing costs the same everywhere.** On threads, the system shares the core out in slices, so a short request may come before a long
 //!   one; on the event loop whoever comes first is served first, which keeps the longest latency short if all take about as long.
 //! * **A thread for each connection or datagram is dear if they are short.** The pool has its threads already; for datagrams, even one at a time
-//!   is better.
+//!   is better, and the event loop is better still, as it sends the replies to many with one call.
 //! * **The pool is a limit**: never more than so many handlers, whatever comes. Connections that stay open occupy it.
-//! * **More loops are for more cores.** On one core, four loops cost what one does or a little more, and take turns in slices of
+//! * **More loops are for more cores.** On one core, several loops cost what one does or a little more, and take turns in slices of
 //!   milliseconds.
 
 mod event_loop;

@@ -6,29 +6,40 @@ use std::process::Command;
 
 use socketserver_comparison::results::{Cell, Outcome, Results, Sample};
 
-/// What `compare readme` prints for these arguments stands in the README, word for word.
-fn is_in_readme(arguments: &[&str]) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+/// What the program prints for these arguments, from the repository's root.
+fn compare(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_compare"))
-        .current_dir(&root)
-        .arg("readme")
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
         .args(arguments)
         .output()
         .expect("it can be started");
     assert!(output.status.success(), "{output:?}");
-    let section = String::from_utf8(output.stdout).expect("text");
-    let readme = fs::read_to_string(root.join("README.md")).expect("there is a README");
-    assert!(readme.contains(&section), "the README does not say this:\n\n{section}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// This stands in the README, word for word.
+fn is_in_readme(text: &str) {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = fs::read_to_string(readme).expect("there is a README");
+    assert!(readme.contains(text), "the README does not say this:\n\n{text}");
 }
 
 #[test]
 fn the_readme_tells_what_was_measured_of_the_backends() {
-    is_in_readme(&["benches/results/backends/results.json"]);
+    is_in_readme(&compare(&["readme", "benches/results/backends/results.json"]));
 }
 
 #[test]
 fn the_readme_tells_what_was_measured_beside_others() {
-    is_in_readme(&["benches/results/rivals/results.json", "--charts", "cpu,memory"]);
+    is_in_readme(&compare(&["readme", "benches/results/rivals/results.json", "--charts", "cpu,memory"]));
+}
+
+/// Two full runs agree within 10 % on every ratio that both tell.
+#[test]
+fn the_readme_tells_how_far_two_runs_agree() {
+    let runs = ["benches/results/backends/results.json", "benches/results/backends-again/results.json"];
+    let agreement = compare(&["agree", runs[0], runs[1]]);
+    is_in_readme(agreement.lines().last().expect("a sum"));
 }
 
 /// What a row of the table in the chapter "Which server when" is about: the load, and the numbers that are told of it.
