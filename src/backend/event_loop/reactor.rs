@@ -291,6 +291,9 @@ impl Reactor {
                 if !self.answers.is_empty() && self.answers.are_due(Instant::now()) {
                     self.send_answers();
                 }
+                if let Some(next) = self.ready.front().and_then(|next| self.tasks.get(*next)) {
+                    next.coroutine.prefetch();
+                }
                 self.resume(slot);
             }
         }
