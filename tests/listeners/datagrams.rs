@@ -13,7 +13,7 @@ use socketserver::{Addr, AnyServer, Request, Server};
 use crate::support::cell::{Kind, Place, bind_with};
 use crate::support::client::Client;
 use crate::support::running::Running;
-use crate::support::{PATIENCE, echo, receive};
+use crate::support::{PATIENCE, echo, receive, until};
 
 /// Echoes a datagram of any length, also of none.
 fn echo_always(request: &mut Request) -> io::Result<()> {
@@ -119,7 +119,9 @@ fn replies_to_nobody_do_no_harm() {
             Client::connect(&running.addr).write_all(b"hello").unwrap();
         }
         assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
-        assert_eq!(running.finish().accepted, 21);
+        // On a busy machine, the last one overtakes others, which the system has taken in on another processor.
+        until("all have come", || (running.stats)().accepted == 21);
+        running.finish();
     }
 }
 
