@@ -256,8 +256,9 @@ impl Reactor {
             let Ok(message) = self.messages.try_recv() else { break };
             match message {
                 Message::Run(job) => {
-                    self.start(*job);
+                    // Before it runs: who hears of it must not find it counted twice.
                     self.inbox.handed.fetch_sub(1, SeqCst);
+                    self.start(*job);
                 }
                 Message::Unpark(id) => {
                     let slot = id.0 as u32 as usize;
@@ -266,8 +267,8 @@ impl Reactor {
                     }
                 }
                 Message::Spawn(sibling) => {
-                    self.start_sibling(sibling);
                     self.inbox.handed.fetch_sub(1, SeqCst);
+                    self.start_sibling(sibling);
                 }
                 Message::Stop => self.stopping = true,
             }
