@@ -3,6 +3,7 @@
 mod answers;
 #[cfg(feature = "hot-parts")]
 pub mod hot_parts;
+mod inbox;
 mod offload;
 mod reactor;
 mod timers;
@@ -13,8 +14,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use self::inbox::Inbox;
 use self::offload::Offload;
-use self::reactor::{Inbox, Reactor};
+use self::reactor::Reactor;
 use self::watchdog::Watchdog;
 use super::threads::Threads;
 use super::{Backend, Sources};

@@ -13,63 +13,29 @@ use socketserver::Addr;
 use crate::handler::{BUSY, MESSAGE, UNWELCOME, much};
 use crate::support::client::Client;
 
-/// What one can do to a server.
-#[derive(Clone, Copy, Debug)]
-enum Action {
-    /// An ordinary exchange, whose answer is checked.
-    Exchange,
-    /// The same, but the message comes one byte at a time.
-    ExchangeOfBytes,
-    /// A long answer, read after a half-close.
-    LongAnswer,
-    /// A long answer, of work that was offloaded.
-    OffloadedAnswer,
-    /// Connects, and closes at once.
-    Leave,
-    ResetBefore,
-    ResetInside,
-    ResetAfter,
-    /// Half a message, and nothing more: until the server's timeout.
-    FallSilent,
-    /// Until the deadline of the request.
-    FallSilentBeforeDeadline,
-    /// Asks for an answer without end, and does not read it.
-    NeverRead,
-    /// Sends much, and does not read what comes back.
-    Flood,
-    Panic,
-    PanicWithValue,
-    Fail,
-    /// Is closed by a `Sender` of another thread, while the handler reads, writes, or sleeps.
-    MeetEnemyReading,
-    MeetEnemyWriting,
-    MeetEnemySleeping,
-    /// Comes from where the server wants nobody to come from.
-    ComeUnwelcome,
-}
+/// Something that one can do to a server, and its name.
+type Action = (&'static str, fn(&mut Someone));
 
-use Action::*;
-
-const ALL: [Action; 19] = [
-    Exchange,
-    ExchangeOfBytes,
-    LongAnswer,
-    OffloadedAnswer,
-    Leave,
-    ResetBefore,
-    ResetInside,
-    ResetAfter,
-    FallSilent,
-    FallSilentBeforeDeadline,
-    NeverRead,
-    Flood,
-    Panic,
-    PanicWithValue,
-    Fail,
-    MeetEnemyReading,
-    MeetEnemyWriting,
-    MeetEnemySleeping,
-    ComeUnwelcome,
+const ACTIONS: [Action; 19] = [
+    ("an ordinary exchange", |me| _ = me.exchange()),
+    ("the same, one byte at a time", Someone::exchange_bytes),
+    ("a long answer, read after a half-close", |me| me.hear_much(b"m")),
+    ("a long answer, of work that was offloaded", |me| me.hear_much(b"o")),
+    ("closing at once", |me| drop(me.connect())),
+    ("a reset before a message", |me| reset(me.connect())),
+    ("a reset inside a message", |me| reset(me.half_a_message(b'h'))),
+    ("a reset after a message", Someone::reset_after),
+    ("half a message, and nothing more: until the server's timeout", |me| me.fall_silent(b'h')),
+    ("half a message, and nothing more: until the request's deadline", |me| me.fall_silent(b'd')),
+    ("not reading an answer without end", Someone::never_read),
+    ("a flood, whose echo is not read", Someone::flood),
+    ("a panic of the handler", |me| me.tally.panics += u64::from(me.is_ended(b"p"))),
+    ("a panic with a value that is no text", |me| me.tally.panics += u64::from(me.is_ended(b"v"))),
+    ("an error of the handler", |me| me.tally.errors += u64::from(me.is_ended(b"x"))),
+    ("being closed by a `Sender` while the handler reads", |me| me.meet_enemy(b"R")),
+    ("being closed by a `Sender` while the handler writes", |me| me.meet_enemy(b"W")),
+    ("being closed by a `Sender` while the handler sleeps", |me| me.meet_enemy(b"S")),
+    ("coming from where the server wants nobody to come from", Someone::come_unwelcome),
 ];
 
 /// What clients have seen, for comparison with the server's books.
@@ -108,7 +74,7 @@ pub struct Someone {
     /// The last one that was not read from: by now the server has given it up, mostly.
     unread: Option<Client>,
     /// What it does now.
-    action: Action,
+    action: &'static str,
     seed: u64,
 }
 
@@ -122,7 +88,7 @@ impl Someone {
             deck,
             silent,
             unread: None,
-            action: Exchange,
+            action: "nothing yet",
             seed,
         }
     }
@@ -130,35 +96,14 @@ impl Someone {
     /// Does something.
     pub fn act(&mut self) {
         if self.deck.is_empty() {
-            self.deck = ALL.to_vec();
-            for index in 1..ALL.len() {
+            self.deck = ACTIONS.to_vec();
+            for index in 1..ACTIONS.len() {
                 self.deck.swap(index, self.random.below(index as u64 + 1) as usize);
             }
         }
-        self.action = self.deck.pop().expect("it has been filled");
-        match self.action {
-            Exchange => {
-                self.exchange();
-            }
-            ExchangeOfBytes => self.exchange_bytes(),
-            LongAnswer => self.hear_much(b"m"),
-            OffloadedAnswer => self.hear_much(b"o"),
-            Leave => drop(self.connect()),
-            ResetBefore => reset(self.connect()),
-            ResetInside => reset(self.half_a_message(b'h')),
-            ResetAfter => self.reset_after(),
-            FallSilent => self.fall_silent(b'h'),
-            FallSilentBeforeDeadline => self.fall_silent(b'd'),
-            NeverRead => self.never_read(),
-            Flood => self.flood(),
-            Panic => self.tally.panics += u64::from(self.is_ended(b"p")),
-            PanicWithValue => self.tally.panics += u64::from(self.is_ended(b"v")),
-            Fail => self.tally.errors += u64::from(self.is_ended(b"x")),
-            MeetEnemyReading => self.meet_enemy(b"R"),
-            MeetEnemyWriting => self.meet_enemy(b"W"),
-            MeetEnemySleeping => self.meet_enemy(b"S"),
-            ComeUnwelcome => self.come_unwelcome(),
-        }
+        let (name, act) = self.deck.pop().expect("it has been filled");
+        self.action = name;
+        act(self);
     }
 
     /// Sees the end of the connections on which it says nothing more: the server's timeouts bring that about.
@@ -188,12 +133,16 @@ impl Someone {
 
     fn exchange_bytes(&mut self) {
         let mut client = self.connect();
-        for byte in b"e0123456789" {
+        self.say(&mut client, b"e");
+        let mut heard = Vec::new();
+        for byte in b"0123456789" {
             self.say(&mut client, &[*byte]);
-            // So that the server sees one at a time.
-            thread::sleep(Duration::from_micros(100));
+            // The server has seen this one before the next is sent.
+            if Read::by_ref(&mut client).take(1).read_to_end(&mut heard).is_err() {
+                break;
+            }
         }
-        if let Some(answer) = self.hear(client) {
+        if let Some(answer) = self.hear_rest(client, heard) {
             assert_eq!(answer, b"0123456789");
             self.tally.answered += 1;
         }
@@ -296,9 +245,13 @@ impl Someone {
     }
 
     /// The whole answer, after a half-close; `None` if the server was busy.
-    fn hear(&mut self, mut client: Client) -> Option<Vec<u8>> {
+    fn hear(&mut self, client: Client) -> Option<Vec<u8>> {
+        self.hear_rest(client, Vec::new())
+    }
+
+    /// As [`hear`](Someone::hear), of an answer whose beginning has been heard.
+    fn hear_rest(&mut self, mut client: Client, mut answer: Vec<u8>) -> Option<Vec<u8>> {
         let _ = client.half_close();
-        let mut answer = Vec::new();
         let end = client.read_to_end(&mut answer);
         if answer == BUSY {
             self.tally.refused += 1;
@@ -312,7 +265,7 @@ impl Someone {
 impl Drop for Someone {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("it was in {:?}, of seed {}, after {:?}", self.action, self.seed, self.tally);
+            eprintln!("it was at {:?}, of seed {}, after {:?}", self.action, self.seed, self.tally);
         }
     }
 }

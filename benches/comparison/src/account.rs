@@ -4,6 +4,6 @@ mod cpu_time;
 mod memory;
 mod switches;
 
-pub use cpu_time::CpuAccount;
+pub use cpu_time::{CpuAccount, CpuTime};
 pub use memory::Memory;
 pub use switches::Switches;

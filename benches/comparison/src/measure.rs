@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::account::{CpuAccount, Memory, Switches};
+use crate::account::{CpuAccount, CpuTime, Memory, Switches};
 use crate::cores::Cores;
 use crate::interrupt::Interrupt;
 use crate::load::{Load, Run, Traffic};
@@ -53,7 +53,8 @@ struct Measurement<'a> {
     load: Load,
     traffic: &'a Traffic,
     window: Duration,
-    /// Before its first connection.
+    /// Before its first connection, as the next one.
+    begun: CpuTime,
     memory_before: Memory,
     /// Before the warm-up.
     switches_before: Switches,
@@ -79,7 +80,7 @@ impl<'a> Measurement<'a> {
         let server = ServerProcess::start(launch, traffic.transport, cores)?;
         let account = CpuAccount::of(server.pid())?;
         // At rest, a server that starts its workers after its greeting has them, and one that was just served waits again.
-        account.read_at_rest()?;
+        let begun = account.read_at_rest()?;
         let memory_before = Memory::of(server.pid())?;
         let mut load = Load::new(server.address(), traffic.clone(), cores.are_two(), interrupt.clone())?;
         let switches_before = Switches::of_threads(server.pid())?;
@@ -93,6 +94,7 @@ impl<'a> Measurement<'a> {
             load,
             traffic,
             window: seconds(method.window_seconds)?,
+            begun,
             memory_before,
             switches_before,
             warmup,
@@ -121,7 +123,7 @@ impl<'a> Measurement<'a> {
         let load_before = own_cpu_time()?;
         self.run.add(self.load.run(self.window / u32::try_from(of)?)?)?;
         self.load_cpu += own_cpu_time()?.saturating_sub(load_before);
-        self.cpu += self.account.between(before, self.account.read_at_rest()?);
+        self.cpu += self.account.read_at_rest()?.since(before);
         self.switches = self.switches + (Switches::of_threads(pid)? - switches_before);
         Ok(())
     }
@@ -129,7 +131,7 @@ impl<'a> Measurement<'a> {
     /// Sums up, and ends the server.
     fn end(mut self) -> Result<Sample> {
         let Traffic { transport, connections, workload, .. } = self.traffic;
-        self.account.read_at_rest()?;
+        self.account.check(self.begun, self.account.read_at_rest()?);
         let memory = Memory::of(self.server.pid())?;
         let mut errors = self.warmup.errors.clone();
         errors.merge(&self.run.errors);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use super::reactor::Inbox;
+use super::inbox::Inbox;
 use crate::backend::threads::Threads;
 use crate::job::Service;
 use crate::park::{TaskId, Unparker};

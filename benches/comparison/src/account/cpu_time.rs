@@ -34,6 +34,13 @@ pub struct CpuTime {
     stat: Duration,
 }
 
+impl CpuTime {
+    /// The time used since an earlier reading.
+    pub fn since(self, before: Self) -> Duration {
+        self.clock.saturating_sub(before.clock)
+    }
+}
+
 /// A server that uses less than this between two looks, [`LOOK_AGAIN`] apart, has nothing left to do. Not zero, because a
 /// runtime's timer thread may wake now and then.
 const RESTING: Duration = Duration::from_micros(50);
@@ -64,15 +71,14 @@ impl CpuAccount {
         Ok(CpuTime { clock: self.clock()?, stat: self.stat()? })
     }
 
-    /// The time used between two readings. Warns when the two accounts contradict each other.
-    pub fn between(&self, before: CpuTime, after: CpuTime) -> Duration {
-        let clock = after.clock.saturating_sub(before.clock);
+    /// Warns when the two accounts of the time between two readings contradict each other. What was cut is little only of a long time.
+    pub fn check(&self, before: CpuTime, after: CpuTime) {
+        let clock = after.since(before);
         let stat = after.stat.saturating_sub(before.stat);
         // User and system time are each cut to a tick at both ends.
         if clock.abs_diff(stat) > 4 * self.tick {
             eprintln!("process {}: its CPU clock says {clock:?}, its stat says {stat:?}", self.pid);
         }
-        clock
     }
 
     fn clock(&self) -> Result<Duration> {

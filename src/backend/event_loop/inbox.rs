@@ -1,0 +1,148 @@
+//! [`Inbox`]: what others hold of a loop, and tell it.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::ThreadId;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use slab::Slab;
+
+use super::offload::Offload;
+use super::watchdog::{self, Pulse};
+use crate::coroutine::this_thread;
+use crate::job::Job;
+use crate::park::{Home, Sibling, Source, TaskId, Work};
+use crate::waker::Waker;
+
+/// From here on, tokens of sockets beside the requests' own: their key is added.
+pub(super) const SOURCES: usize = usize::MAX / 2;
+
+/// What other threads, and the requests of the loop itself, have to tell a loop.
+pub(super) enum Message {
+    /// Start this request. In a box, because the other messages are small, and may be many.
+    Run(Box<Job>),
+    /// Start this beside the requests.
+    Spawn(Box<dyn Sibling>),
+    /// Resume this task, if it is parked.
+    Unpark(TaskId),
+    /// End when the last task has ended.
+    Stop,
+}
+
+/// The end of a loop that others hold.
+pub(super) struct Inbox {
+    messages: Sender<Message>,
+    pub(super) waker: Arc<Waker>,
+    /// The waker has been rung, and the loop has not heard it since. Cleared only where it is heard: a ring may come after its
+    /// message has been taken.
+    pub(super) rung: AtomicBool,
+    /// Requests that were handed over to the loop, and that it has not started yet.
+    pub(super) handed: AtomicUsize,
+    /// Those that it runs. Written by the loop alone, which so need not agree with anybody for each of them.
+    pub(super) tasks: AtomicUsize,
+    /// The loop's thread, which need not be woken by itself.
+    pub(super) thread: OnceLock<ThreadId>,
+    /// The loop's poll, for sockets beside the requests' own. Set, like the thread, when the loop is made.
+    pub(super) registry: OnceLock<Registry>,
+    /// Those sockets. Locked when one is made, dropped, or has an event.
+    sources: Mutex<Slab<Arc<Source>>>,
+    offload: Arc<Offload>,
+    /// What the loop does now.
+    pub(super) pulse: Pulse,
+    /// Who looks at that, if somebody does.
+    pub(super) watchdog: OnceLock<Arc<watchdog::Shared>>,
+}
+
+impl Inbox {
+    pub(super) fn new(waker: Arc<Waker>, offload: Arc<Offload>) -> (Arc<Inbox>, Receiver<Message>) {
+        // As many messages as there are requests to run and to wake, each of which is limited elsewhere.
+        let (messages, receiver) = unbounded();
+        let inbox = Inbox {
+            messages,
+            waker,
+            rung: AtomicBool::new(false),
+            handed: AtomicUsize::new(0),
+            tasks: AtomicUsize::new(0),
+            thread: OnceLock::new(),
+            registry: OnceLock::new(),
+            sources: Mutex::default(),
+            offload,
+            pulse: Pulse::default(),
+            watchdog: OnceLock::new(),
+        };
+        (Arc::new(inbox), receiver)
+    }
+
+    /// Hands a request over to this loop.
+    pub(super) fn run(&self, job: Job) {
+        self.handed.fetch_add(1, SeqCst);
+        self.send(Message::Run(Box::new(job)));
+    }
+
+    pub(super) fn set_watchdog(&self, watchdog: Arc<watchdog::Shared>) {
+        self.watchdog.get_or_init(|| watchdog);
+    }
+
+    pub(super) fn stop(&self) {
+        self.send(Message::Stop);
+    }
+
+    /// Requests that the loop runs, or is going to run.
+    pub(super) fn load(&self) -> usize {
+        self.handed.load(SeqCst) + self.tasks.load(Relaxed)
+    }
+
+    pub(super) fn source(&self, key: usize) -> Option<Arc<Source>> {
+        self.lock_sources().get(key).cloned()
+    }
+
+    fn lock_sources(&self) -> MutexGuard<'_, Slab<Arc<Source>>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, message: Message) {
+        // A loop that is gone needs no message; a job in it is dropped, which refuses the request.
+        let delivered = self.messages.send(message).is_ok();
+        let here = self.thread.get() == Some(&this_thread());
+        if delivered && !here && !self.rung.swap(true, SeqCst) {
+            self.waker.wake();
+        }
+    }
+}
+
+impl Home for Inbox {
+    fn unpark(&self, task: TaskId) {
+        self.send(Message::Unpark(task));
+    }
+
+    fn offload(&self, work: Work) -> io::Result<()> {
+        self.offload.submit(work)
+    }
+
+    fn spawn(&self, sibling: Box<dyn Sibling>) -> io::Result<()> {
+        self.handed.fetch_add(1, SeqCst);
+        self.send(Message::Spawn(sibling));
+        Ok(())
+    }
+
+    fn watch(&self, socket: BorrowedFd<'_>, source: &Arc<Source>) -> io::Result<Option<usize>> {
+        let registry = self.registry.get().ok_or(io::ErrorKind::NotConnected)?;
+        let mut sources = self.lock_sources();
+        let entry = sources.vacant_entry();
+        let (key, both) = (entry.key(), Interest::READABLE | Interest::WRITABLE);
+        registry.register(&mut SourceFd(&socket.as_raw_fd()), Token(SOURCES + key), both)?;
+        entry.insert(source.clone());
+        Ok(Some(key))
+    }
+
+    fn forget(&self, socket: BorrowedFd<'_>, key: usize) {
+        if let Some(registry) = self.registry.get() {
+            let _ = registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
+        }
+        self.lock_sources().try_remove(key);
+    }
+}
