@@ -16,6 +16,7 @@ thread_local! {
 }
 
 /// Takes a buffer of [`SIZE`] bytes. What it contains is left over from some other request of this process.
+#[inline]
 pub(crate) fn take() -> Buffer {
     // While a thread ends, its list may be gone already.
     let kept = FREE.try_with(|free| free.borrow_mut().pop()).ok().flatten();
@@ -23,6 +24,7 @@ pub(crate) fn take() -> Buffer {
 }
 
 /// Gives a buffer back.
+#[inline]
 pub(crate) fn give(buffer: Buffer) {
     let _ = FREE.try_with(|free| {
         let mut free = free.borrow_mut();

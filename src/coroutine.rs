@@ -57,6 +57,7 @@ impl Coroutine {
     }
 
     /// Runs the body up to its next pause; `None` when it has returned. May not be called after that.
+    #[inline]
     pub(crate) fn resume(&mut self, seen: Readiness) -> Option<Pause> {
         let inner = self.inner.as_mut()?;
         match self.mapping.watching(|| inner.resume(seen)) {
@@ -115,6 +116,7 @@ impl Suspender {
     ///
     /// While the thread is panicking: a destructor does I/O. Suspending would leave the panic half unwound, and the next
     /// coroutine on this thread would find itself panicking.
+    #[inline]
     pub(crate) fn suspend(&self, pause: Pause) -> io::Result<Readiness> {
         if thread::panicking() {
             return Err(io::Error::other("I/O would wait, but its coroutine is panicking"));

@@ -75,10 +75,7 @@ impl Live {
 
     /// Fails once the request has been cut off.
     pub(crate) fn check(&self) -> io::Result<()> {
-        if self.is_cut() {
-            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the server has cut this request off"));
-        }
-        Ok(())
+        if self.is_cut() { Err(cut_off()) } else { Ok(()) }
     }
 
     /// The result of a call on the socket. What fails because the request was cut off meanwhile fails as everything does then.
@@ -178,11 +175,13 @@ impl Live {
     }
 
     /// When a drain that runs will cut this request off.
+    #[inline]
     pub(crate) fn cut_at(&self) -> Option<Instant> {
-        if self.is_draining() { self.control.stop()?.cut_at } else { None }
+        if self.is_draining() { self.control.cut_at() } else { None }
     }
 
     /// Sends what others have written, without waiting; whether some is left.
+    #[inline]
     pub(crate) fn flush_outbox(&self) -> io::Result<bool> {
         match self.outbox() {
             Some(outbox) if outbox.is_pending() => {
@@ -197,6 +196,11 @@ impl Live {
     pub(crate) fn open_outbox(&self) {
         self.outbox.get_or_init(Box::default);
     }
+}
+
+#[cold]
+fn cut_off() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the server has cut this request off")
 }
 
 /// A request in progress, as [`Monitor::dump`](crate::Monitor::dump) saw it.

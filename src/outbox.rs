@@ -114,11 +114,8 @@ impl Queue {
 
 /// Sends without waiting; 0 if the kernel takes nothing now.
 fn send_some(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-    loop {
-        match socket::send(fd, bytes, Blocking::No) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            result => return result,
-        }
+    match socket::send(fd, bytes, Blocking::No) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        result => result,
     }
 }

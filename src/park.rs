@@ -20,7 +20,7 @@ pub(crate) use home::{Home, Sibling, Source, TaskId, Unparker, Work};
 pub(crate) use parker::{Interest, Parker, TaskParker, poll, poll_flags};
 
 /// I/O calls that succeed without waiting before the others of the thread get their turn. (tokio's number.)
-const BUDGET: u8 = 128;
+const BUDGET: usize = 128;
 
 /// Bytes that cost as much as a call: without this, one peer that sends much at a time would have the loop for itself for a
 /// millisecond.
@@ -42,7 +42,7 @@ pub(crate) struct Context {
     /// How the request's socket may be ready: a direction is taken out when the kernel had no more, and back in by a wait.
     pub(crate) ready: Cell<Readiness>,
     /// I/O calls that may still succeed without waiting before the others have their turn; long ones cost as much as several.
-    budget: Cell<u8>,
+    budget: Cell<usize>,
 }
 
 /// The context of the caller. On a thread that runs no request, one that blocks it.
@@ -53,6 +53,7 @@ pub(crate) fn current() -> Rc<Context> {
 }
 
 /// Runs `others`, who are in contexts of their own, in the middle of the caller's.
+#[inline]
 fn step_aside<T>(others: impl FnOnce() -> T) -> T {
     let mine = CURRENT.take();
     let result = others();
@@ -209,6 +210,7 @@ impl Context {
 
     /// Waits as the request itself, if there is one: also until its own socket is ready as `own` says. Whatever it waits for, what
     /// others have written to its peer goes out meanwhile.
+    #[inline]
     pub(crate) fn wait_as(
         &self,
         live: Option<&Live>,
@@ -234,9 +236,9 @@ impl Context {
 
     /// Counts an I/O call that did not have to wait, and after many of them, or many bytes, lets the others of this thread run,
     /// where there are others.
+    #[inline]
     pub(crate) fn spend(&self, bytes: usize) {
-        let cost = u8::try_from(1 + bytes / BYTES_PER_CALL).ok();
-        match cost.and_then(|cost| self.budget.get().checked_sub(cost)) {
+        match self.budget.get().checked_sub(1 + bytes / BYTES_PER_CALL) {
             Some(left) => self.budget.set(left),
             None => {
                 self.budget.set(BUDGET);
@@ -254,6 +256,7 @@ impl Context {
     }
 
     /// Takes in what happened meanwhile.
+    #[inline]
     fn learn(&self, seen: Readiness) {
         self.ready.set(self.ready.get().with(seen));
         if seen.has(Readiness::CUT) {

@@ -197,6 +197,12 @@ impl Control {
         self.lock().stop
     }
 
+    /// When a stop that was asked for cuts off what is in progress.
+    #[cold]
+    pub(crate) fn cut_at(&self) -> Option<Instant> {
+        self.stop()?.cut_at
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(SeqCst) {
             0 => Phase::Serving,

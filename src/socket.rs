@@ -1,12 +1,13 @@
 //! Sockets as the system knows them: the calls that several rooms make, with this crate's addresses and error kinds.
 //!
-//! No call here waits but [`recv`] and [`send`] without [`DontWait`](Blocking::No). None raises `SIGPIPE`.
+//! No call here waits but those with [`Blocking::Yes`]. None raises `SIGPIPE`, and one that a signal interrupts is repeated.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use rustix::io::retry_on_intr;
 #[cfg(target_os = "linux")]
 use rustix::net::MMsgHdr;
 use rustix::net::{
@@ -74,13 +75,13 @@ pub(crate) fn accept(socket: BorrowedFd<'_>, scheme: Scheme) -> io::Result<(Owne
 pub(crate) fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8], blocking: Blocking) -> io::Result<usize> {
     let mut flags = RecvFlags::empty();
     flags.set(RecvFlags::DONTWAIT, blocking == Blocking::No);
-    let (_, received) = rustix::net::recv(socket, buffer, flags)?;
+    let (_, received) = retry_on_intr(|| rustix::net::recv(socket, &mut *buffer, flags))?;
     Ok(received)
 }
 
 /// Receives one datagram, cut to the buffer, and whose it is.
 pub(crate) fn recv_from(socket: BorrowedFd<'_>, buffer: &mut [u8], scheme: Scheme) -> io::Result<(usize, Addr)> {
-    let (_, received, peer) = rustix::net::recvfrom(socket, buffer, RecvFlags::DONTWAIT)?;
+    let (_, received, peer) = retry_on_intr(|| rustix::net::recvfrom(socket, &mut *buffer, RecvFlags::DONTWAIT))?;
     let peer = match peer {
         Some(peer) => from_system(peer, scheme)?,
         None => unnamed(scheme),
@@ -90,13 +91,13 @@ pub(crate) fn recv_from(socket: BorrowedFd<'_>, buffer: &mut [u8], scheme: Schem
 
 /// Sends bytes of a stream, as many as there is room for.
 pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], blocking: Blocking) -> io::Result<usize> {
-    Ok(rustix::net::send(socket, bytes, send_flags(blocking))?)
+    Ok(retry_on_intr(|| rustix::net::send(socket, bytes, send_flags(blocking)))?)
 }
 
 /// Sends several pieces of a stream in one call. (The standard library's vectored write would raise `SIGPIPE`.)
 pub(crate) fn send_vectored(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>], blocking: Blocking) -> io::Result<usize> {
     let mut nothing = SendAncillaryBuffer::default();
-    Ok(rustix::net::sendmsg(socket, pieces, &mut nothing, send_flags(blocking))?)
+    Ok(retry_on_intr(|| rustix::net::sendmsg(socket, pieces, &mut nothing, send_flags(blocking)))?)
 }
 
 /// Sends one datagram. `mapped` says that the socket is an IPv6 one that serves IPv4 peers, too.
@@ -105,7 +106,7 @@ pub(crate) fn send_to(socket: BorrowedFd<'_>, bytes: &[u8], addr: &Addr, mapped:
         Addr::Udp(addr) if mapped => to_system(&Addr::Udp(map_v4(*addr)))?,
         addr => to_system(addr)?,
     };
-    Ok(rustix::net::sendto(socket, bytes, send_flags(Blocking::No), &addr)?)
+    Ok(retry_on_intr(|| rustix::net::sendto(socket, bytes, send_flags(Blocking::No), &addr))?)
 }
 
 /// Sends datagrams, from the first one on, as many as the system takes in one call. Says how many.
@@ -130,7 +131,7 @@ pub(crate) fn send_many<'a>(
     let parts = addrs.iter().zip(&pieces).zip(&mut nothing);
     let headers = parts.map(|((addr, piece), nothing)| MMsgHdr::new_with_addr(addr, piece, nothing));
     let mut headers: Vec<MMsgHdr<'_>> = headers.collect();
-    Ok(rustix::net::sendmmsg(socket, &mut headers, send_flags(Blocking::No))?)
+    Ok(retry_on_intr(|| rustix::net::sendmmsg(socket, &mut headers, send_flags(Blocking::No)))?)
 }
 
 /// As on Linux, but each call takes one.

@@ -98,7 +98,6 @@ impl Waiting {
         loop {
             context.check()?;
             match call(self.fd()) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     check(until)?;
                     self.park(&context, interest, until)?;

@@ -43,6 +43,7 @@ impl Parker {
 
     /// Waits until one of the sockets is ready, until the deadline, or until unparked. Returns how the request's `own` socket is
     /// known to be ready, which may be not at all. A coroutine does not watch the `other`.
+    #[inline]
     pub(super) fn park(
         &self,
         own: Option<Interest<'_>>,
@@ -105,6 +106,7 @@ pub(crate) struct TaskParker {
 
 impl TaskParker {
     /// Suspends the coroutine, while others of its thread run in contexts of their own.
+    #[inline]
     fn suspend(&self, pause: Pause) -> io::Result<Readiness> {
         super::step_aside(|| self.suspender.suspend(pause))
     }

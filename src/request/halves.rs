@@ -62,6 +62,7 @@ impl Read for ReadHalf<'_> {
 }
 
 impl BufRead for ReadHalf<'_> {
+    #[inline]
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         match &mut self.side {
             Reading::Stream(core, input) => input.fill_buf(core),
@@ -69,6 +70,7 @@ impl BufRead for ReadHalf<'_> {
         }
     }
 
+    #[inline]
     fn consume(&mut self, count: usize) {
         match &mut self.side {
             Reading::Stream(_, input) => input.consume(count),
@@ -98,6 +100,7 @@ impl<'a> WriteHalf<'a> {
 }
 
 impl Write for WriteHalf<'_> {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.side {
             Writing::Stream(core) => stream::write_all(core, bytes)?,
@@ -108,6 +111,7 @@ impl Write for WriteHalf<'_> {
     }
 
     /// One write, also of no bytes: to a datagram that is an empty reply.
+    #[inline]
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write(bytes).map(|_| ())
     }

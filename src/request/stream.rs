@@ -1,6 +1,7 @@
 //! The two directions of a connection.
 
 use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use super::core::Core;
@@ -20,28 +21,20 @@ impl Input {
     /// What is buffered; if that is nothing, what the next read gives. Empty at the end of the stream.
     pub(super) fn fill_buf(&mut self, core: &Core) -> io::Result<&[u8]> {
         if self.start == self.end {
-            let mut reading = core.attempt(Readiness::READ);
-            loop {
-                let buffer = self.buffer.get_or_insert_with(buffer::take);
-                match receive(core, &mut reading, buffer)? {
-                    Received::Bytes(count) => {
-                        (self.start, self.end) = (0, count);
-                        break;
-                    }
-                    Received::End => {
-                        self.give_back();
-                        return Ok(&[]);
-                    }
-                    Received::Nothing => {
-                        self.give_back();
-                        reading.wait()?;
-                    }
+            let count = receive(core, buffer::SIZE, |fd, blocking| {
+                let received = socket::recv(fd, self.buffer.get_or_insert_with(buffer::take), blocking);
+                // Who waits holds no buffer.
+                if !matches!(received, Ok(1..)) {
+                    self.give_back();
                 }
-            }
+                received
+            })?;
+            (self.start, self.end) = (0, count);
         }
         Ok(self.buffered())
     }
 
+    #[inline]
     pub(super) fn consume(&mut self, count: usize) {
         self.start = self.end.min(self.start + count);
         if self.start == self.end {
@@ -52,14 +45,7 @@ impl Input {
     pub(super) fn read(&mut self, core: &Core, into: &mut [u8]) -> io::Result<usize> {
         // What would fill the buffer anyway need not pass through it.
         if self.start == self.end && into.len() >= buffer::SIZE {
-            let mut reading = core.attempt(Readiness::READ);
-            loop {
-                match receive(core, &mut reading, into)? {
-                    Received::Bytes(count) => return Ok(count),
-                    Received::End => return Ok(0),
-                    Received::Nothing => reading.wait()?,
-                }
-            }
+            return receive(core, into.len(), |fd, blocking| socket::recv(fd, into, blocking));
         }
         if into.is_empty() {
             return Ok(0);
@@ -73,6 +59,7 @@ impl Input {
         self.buffer.as_ref().map_or(&[], |buffer| &buffer[self.start..self.end])
     }
 
+    #[inline]
     fn give_back(&mut self) {
         (self.start, self.end) = (0, 0);
         self.buffer.take().into_iter().for_each(buffer::give);
@@ -85,33 +72,37 @@ impl Drop for Input {
     }
 }
 
-enum Received {
-    Bytes(usize),
-    End,
-    /// Nothing yet: wait.
-    Nothing,
-}
-
-/// Tries to read once. This is where a drain ends an idle connection: before the read that would wait.
-fn receive(core: &Core, reading: &mut super::core::Attempt<'_>, into: &mut [u8]) -> io::Result<Received> {
-    core.say_idle(!core.busy.get());
-    // Asked for after saying that it is idle: either this sees the drain, or the drain sees that.
-    let blocking = reading.blocking();
-    let wanted = into.len();
-    match reading.call(wanted, blocking, |fd, blocking| socket::recv(fd, into, blocking))? {
-        Some(0) => {
-            core.live.check()?;
-            core.at_end.set(true);
-            Ok(Received::End)
+/// Reads once, with `recv`, and waits until there is something to read. 0 is the end of the stream.
+///
+/// This is where a drain ends an idle connection: before the read that would wait.
+#[inline]
+fn receive(
+    core: &Core,
+    wanted: usize,
+    mut recv: impl FnMut(BorrowedFd<'_>, Blocking) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut reading = core.attempt(Readiness::READ);
+    loop {
+        core.say_idle(!core.busy.get());
+        // Asked for after saying that it is idle: either this sees the drain, or the drain sees that.
+        if let Some(blocking) = reading.next_call() {
+            match reading.call(wanted, blocking, &mut recv)? {
+                Some(0) => {
+                    core.live.check()?;
+                    core.at_end.set(true);
+                    return Ok(0);
+                }
+                Some(count) => {
+                    core.say_idle(false);
+                    core.busy.set(true);
+                    core.live.count_read(count);
+                    return Ok(count);
+                }
+                None if core.live.is_draining() && !core.busy.get() => return Ok(0),
+                None => {}
+            }
         }
-        Some(count) => {
-            core.say_idle(false);
-            core.busy.set(true);
-            core.live.count_read(count);
-            Ok(Received::Bytes(count))
-        }
-        None if core.live.is_draining() && !core.busy.get() => Ok(Received::End),
-        None => Ok(Received::Nothing),
+        reading.wait()?;
     }
 }
 
@@ -121,24 +112,23 @@ pub(super) fn write_all(core: &Core, bytes: &[u8]) -> io::Result<()> {
     let mut sent = 0;
     core.live.check()?;
     while sent < bytes.len() {
-        let result = match core.live.outbox() {
-            None => {
-                let blocking = writing.blocking();
-                let rest = &bytes[sent..];
-                let count = writing.call(rest.len(), blocking, |fd, blocking| socket::send(fd, rest, blocking))?;
-                count.map(|count| sent + count)
-            }
+        let rest = &bytes[sent..];
+        let count = match core.live.outbox() {
+            None => match writing.next_call() {
+                None => None,
+                Some(blocking) => {
+                    writing.call(rest.len(), blocking, |fd, blocking| socket::send(fd, rest, blocking))?
+                }
+            },
             Some(outbox) => {
                 // Asked without regard to what is known to be ready: others write, too.
-                let now = core.live.unless_cut(outbox.write(core.fd(), bytes, sent))?;
-                if now > sent {
-                    core.spend(now - sent);
-                }
-                (now > sent).then_some(now)
+                let count = core.live.unless_cut(outbox.write(core.fd(), bytes, sent))? - sent;
+                core.spend(count);
+                (count > 0).then_some(count)
             }
         };
-        match result {
-            Some(now) => sent = now,
+        match count {
+            Some(count) => sent += count,
             None => writing.wait()?,
         }
     }
@@ -154,9 +144,8 @@ const MOST_PIECES: usize = 1024;
 pub(super) fn write_all_vectored(core: &Core, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
     let total = pieces.iter().map(|piece| piece.len()).sum();
     let mut writing = core.attempt(Readiness::WRITE);
-    let blocking = writing.blocking();
     let mut sent = 0;
-    if core.live.outbox().is_none() && total > 0 {
+    if let Some(blocking) = writing.next_call().filter(|_| core.live.outbox().is_none() && total > 0) {
         let first = &pieces[..pieces.len().min(MOST_PIECES)];
         let count = writing.call(total, blocking, |fd, blocking| socket::send_vectored(fd, first, blocking))?;
         sent = count.unwrap_or(0);

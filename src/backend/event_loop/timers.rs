@@ -24,6 +24,7 @@ struct Slot {
 
 impl Timers {
     /// Gives `slot` this deadline in place of the one that it has.
+    #[inline]
     pub(super) fn set(&mut self, slot: usize, until: Option<Instant>) {
         let Some(at) = until else {
             if let Some(known) = self.slots.get_mut(slot) {
