@@ -53,8 +53,6 @@ fn time(request: &mut Request) -> io::Result<()> {
 }
 
 fn answer_lines(request: &mut Request) -> io::Result<()> {
-    // Otherwise the second of two answers waits until the first is acknowledged.
-    request.set_nodelay(true)?;
     let (rfile, mut wfile) = request.split();
     let mut lines = rfile.frames(LINES);
     loop {

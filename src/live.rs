@@ -180,16 +180,18 @@ impl Live {
         if self.is_draining() { self.control.cut_at() } else { None }
     }
 
-    /// Sends what others have written, without waiting; whether some is left.
+    /// Whether others have written what is not sent yet.
     #[inline]
+    pub(crate) fn has_output(&self) -> bool {
+        self.outbox().is_some_and(Outbox::is_pending)
+    }
+
+    /// Sends what others have written, without waiting; whether some is left.
     pub(crate) fn flush_outbox(&self) -> io::Result<bool> {
-        match self.outbox() {
-            Some(outbox) if outbox.is_pending() => {
-                self.unless_cut(outbox.flush(self.socket.as_fd()))?;
-                Ok(outbox.is_pending())
-            }
-            _ => Ok(false),
+        if let Some(outbox) = self.outbox() {
+            self.unless_cut(outbox.flush(self.socket.as_fd()))?;
         }
+        Ok(self.has_output())
     }
 
     /// Lets others write; the handler's side must watch for it (`Parker::watch_unpark`).

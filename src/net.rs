@@ -7,26 +7,26 @@
 //! With [`spawn`](crate::spawn), a handler copies both ways at a time:
 //!
 //! ```
-//! use std::io::{self, BufRead, Write};
+//! use std::io;
 //! use std::net::Shutdown;
 //! use socketserver::{EventLoopTcpServer, Request, net::TcpStream};
 //!
 //! fn proxy(request: &mut Request) -> io::Result<()> {
 //!     let mut upstream = TcpStream::connect("127.0.0.1:7")?;
 //!     let (mut back, mut peer) = (upstream.clone(), request.sender()?);
-//!     let replies = socketserver::spawn(move || io::copy(&mut back, &mut peer))?;
-//!     loop {
-//!         let bytes = request.fill_buf()?;
-//!         if bytes.is_empty() {
-//!             break;
+//!     let replies = socketserver::spawn(move || match io::copy(&mut back, &mut peer) {
+//!         // Upstream's end is the peer's.
+//!         Ok(_) => peer.finish(),
+//!         Err(error) => {
+//!             peer.close();
+//!             Err(error)
 //!         }
-//!         upstream.write_all(bytes)?;
-//!         let count = bytes.len();
-//!         request.consume(count);
-//!     }
-//!     upstream.shutdown(Shutdown::Write)?;
-//!     replies.join()??;
-//!     Ok(())
+//!     })?;
+//!     let copied = io::copy(request, &mut upstream);
+//!     // And so the other way round. However this side has ended, the sibling must not wait for upstream without end.
+//!     let _ = upstream.shutdown(if copied.is_ok() { Shutdown::Write } else { Shutdown::Both });
+//!     copied?;
+//!     replies.join()?
 //! }
 //! # let _ = EventLoopTcpServer::bind("127.0.0.1:0", proxy)?;
 //! # Ok::<(), io::Error>(())

@@ -23,6 +23,8 @@ struct Queue {
     bytes: VecDeque<u8>,
     /// The handler has sent a part of a message: nothing may come between.
     mid_message: bool,
+    /// Nothing more will be written: when all is sent, the peer is to read the end.
+    finished: bool,
     /// Who waits until there is room. Each is unparked once, when there may be.
     writers: Vec<Unparker>,
 }
@@ -41,9 +43,13 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if it does not fit into `capacity` bytes beside what is queued already; nothing of it is sent then.
+    /// `WouldBlock` if it does not fit into `capacity` bytes beside what is queued already; nothing of it is sent then. `BrokenPipe` after
+    /// [`finish`](Outbox::finish).
     pub(crate) fn post(&self, fd: BorrowedFd<'_>, message: &[u8], capacity: usize) -> io::Result<bool> {
         let mut queue = self.lock();
+        if queue.finished {
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "writing to this peer has been finished"));
+        }
         if queue.bytes.len() + message.len() > capacity {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, "the peer reads too slowly: its queue is full"));
         }
@@ -51,6 +57,13 @@ impl Outbox {
         queue.bytes.extend(&message[sent..]);
         self.pending.store(!queue.bytes.is_empty(), SeqCst);
         Ok(sent < message.len())
+    }
+
+    /// Ends the writing direction when all that has been written is sent; `Ok(true)` if that is to be waited for.
+    pub(crate) fn finish(&self, fd: BorrowedFd<'_>) -> bool {
+        let mut queue = self.lock();
+        queue.finished = true;
+        !queue.end(fd)
     }
 
     /// Unparks `writer` when there may be room.
@@ -84,6 +97,7 @@ impl Outbox {
         let result = send_some(fd, &message[sent..]);
         let sent = sent + *result.as_ref().unwrap_or(&0);
         queue.mid_message = result.is_ok() && sent > 0 && sent < message.len();
+        queue.end(fd);
         result.map(|_| sent)
     }
 
@@ -98,6 +112,7 @@ impl Outbox {
             queue.wake_writers();
         }
         self.pending.store(false, SeqCst);
+        queue.end(fd);
         Ok(true)
     }
 
@@ -107,6 +122,15 @@ impl Outbox {
 }
 
 impl Queue {
+    /// Ends the writing direction if it is finished and all is sent. Whether all is sent.
+    fn end(&self, fd: BorrowedFd<'_>) -> bool {
+        let sent = self.bytes.is_empty() && !self.mid_message;
+        if self.finished && sent {
+            socket::shutdown_write(fd);
+        }
+        sent
+    }
+
     fn wake_writers(&mut self) {
         self.writers.drain(..).for_each(|writer| writer.unpark());
     }

@@ -218,8 +218,14 @@ impl Context {
         other: Option<Interest<'_>>,
         until: Option<Instant>,
     ) -> io::Result<()> {
-        let pending = live.map_or(Ok(false), Live::flush_outbox)?;
-        let own = if pending { own.with(Readiness::WRITE) } else { own };
+        let mut own = own;
+        if let Some(live) = live.filter(|live| live.has_output()) {
+            if !live.flush_outbox()? {
+                // Whoever waits for that need not wait: that there is still room is no event.
+                return Ok(());
+            }
+            own = own.with(Readiness::WRITE);
+        }
         let own = live.filter(|_| own != Readiness::NONE).map(|live| (live.socket.as_fd(), own));
         let cut_at = live.and_then(Live::cut_at);
         let seen = self.parker.park(own, other, earlier(until, cut_at))?;

@@ -41,7 +41,7 @@ pub use sender::Sender;
 ///
 /// Reads are buffered: use [`BufRead`]. While a request waits with nothing buffered, it holds no buffer. Writes are not
 /// buffered, so that each `write` is what the peer can receive at once: every call takes all bytes, as `sendall` does in
-/// Python. Where many small writes belong together, wrap the request, or its writing half, in a
+/// Python; so does `write!`, whatever the text is put together from. Where many small writes belong together, wrap the request, or its writing half, in a
 /// [`BufWriter`](std::io::BufWriter), and flush it.
 ///
 /// A line that a peer sends has no end until it comes, so limit it: with [`frame::Lines`](crate::frame::Lines), or with
@@ -177,8 +177,10 @@ impl Request {
         self.core.deadline.set(deadline(time));
     }
 
-    /// Whether small writes go out at once (`TCP_NODELAY`) instead of waiting for the acknowledgement of earlier ones. Off by
-    /// default. It does nothing where the socket is not a TCP one. See also [`TcpOptions::nodelay`](crate::listener::TcpOptions::nodelay).
+    /// Whether small writes go out at once (`TCP_NODELAY`), as they do unless [`TcpOptions::nodelay`] says otherwise, or wait for the
+    /// acknowledgement of earlier ones. It does nothing where the socket is not a TCP one.
+    ///
+    /// [`TcpOptions::nodelay`]: crate::listener::TcpOptions::nodelay
     ///
     /// # Errors
     ///
@@ -272,6 +274,43 @@ impl Request {
         self.core.busy.set(false);
     }
 
+    /// Says that the handler is in the middle of a message of its protocol although it has written: after a prompt, say, as the `354` of
+    /// SMTP. So a drain does not end the connection here, and waits, as long as it waits for anybody. The next write ends this state.
+    pub fn set_busy(&mut self) {
+        self.core.busy.set(true);
+    }
+
+    /// What has been read from the peer already and is not consumed: reading that much does not wait. Empty if a read would have to ask
+    /// the system. So a handler can gather its replies for as long as there is something in here, and send them together.
+    ///
+    /// ```
+    /// use std::io::{self, BufRead, BufWriter, Write};
+    /// use socketserver::{EventLoopTcpServer, Request};
+    ///
+    /// /// Answers each line, and lines that came together with one write.
+    /// fn lengths(request: &mut Request) -> io::Result<()> {
+    ///     let (mut rfile, wfile) = request.split();
+    ///     let mut wfile = BufWriter::new(wfile);
+    ///     let mut line = String::new();
+    ///     while rfile.read_line(&mut line)? > 0 {
+    ///         writeln!(wfile, "{}", line.trim_end().len())?;
+    ///         line.clear();
+    ///         if rfile.buffer().is_empty() {
+    ///             wfile.flush()?;
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # let _ = EventLoopTcpServer::bind("127.0.0.1:0", lengths)?;
+    /// # Ok::<(), io::Error>(())
+    /// ```
+    pub fn buffer(&self) -> &[u8] {
+        match &self.kind {
+            Kind::Stream(input) => input.buffered(),
+            Kind::Datagram(datagram) => datagram.unread(),
+        }
+    }
+
     /// Reads the request frame by frame, as [`ReadHalf::frames`] does, for handlers that do more than read and write between two
     /// frames: [`Frames::get_mut`] gives the request.
     ///
@@ -332,6 +371,11 @@ impl Write for Request {
 
     fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         self.split().1.write_vectored(pieces)
+    }
+
+    /// One write, whatever the text is put together from: the default makes one of each piece.
+    fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
+        self.write_all(fmt::format(text).as_bytes())
     }
 
     fn flush(&mut self) -> io::Result<()> {

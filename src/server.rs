@@ -113,7 +113,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
     /// ```
     /// use socketserver::{Request, Server, backend::ForkingStyle, listener::Tcp};
     ///
-    /// let listener = Tcp::options().nodelay(true).bind("127.0.0.1:0")?;
+    /// let listener = Tcp::options().only_v6(true).bind("127.0.0.1:0")?;
     /// let server = Server::new(listener, ForkingStyle::new(8), |_: &mut Request| Ok(()));
     /// # drop(server);
     /// # Ok::<(), std::io::Error>(())

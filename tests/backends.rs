@@ -67,6 +67,7 @@ macro_rules! cell {
             a_drain_ends_a_silent_connection,
             a_drain_spares_a_half_read_message,
             a_drain_ends_what_says_that_it_is_idle,
+            a_drain_spares_what_says_that_it_is_busy,
             at_the_deadline_a_read_is_cut,
             at_the_deadline_a_write_is_cut,
             at_the_deadline_a_sleep_is_cut,
@@ -88,6 +89,9 @@ macro_rules! cell {
             a_full_queue_takes_no_message,
             a_sender_may_end_the_request,
             a_sender_outlives_its_request,
+            formatted_lines_are_never_mixed,
+            what_is_queued_at_the_end_is_sent_without_delay,
+            a_sender_may_end_the_writing_alone,
         }
         behaviours! { $backend $kind waits:
             a_sleep_takes_its_time,

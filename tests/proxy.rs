@@ -4,12 +4,13 @@
 #[path = "support/on_every_backend.rs"]
 mod on_every_backend;
 
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_socket_linger;
 use socketserver::backend::BackendName;
 use socketserver::net::{TcpStream, UdpSocket, UnixStream};
 use socketserver::{AnyServer, HandlerFactory, Request, listener, spawn};
@@ -48,19 +49,17 @@ fn echo_upstream() -> SocketAddr {
 fn proxy(request: &mut Request, upstream: SocketAddr) -> io::Result<()> {
     let mut upstream = TcpStream::connect(upstream)?;
     let (mut back, mut peer) = (upstream.clone(), request.sender()?);
-    let replies = spawn(move || io::copy(&mut back, &mut peer))?;
-    loop {
-        let bytes = request.fill_buf()?;
-        if bytes.is_empty() {
-            break;
+    let replies = spawn(move || match io::copy(&mut back, &mut peer) {
+        Ok(_) => peer.finish(),
+        Err(error) => {
+            peer.close();
+            Err(error)
         }
-        upstream.write_all(bytes)?;
-        let count = bytes.len();
-        request.consume(count);
-    }
-    upstream.shutdown(Shutdown::Write)?;
-    replies.join()??;
-    Ok(())
+    })?;
+    let copied = io::copy(request, &mut upstream);
+    let _ = upstream.shutdown(if copied.is_ok() { Shutdown::Write } else { Shutdown::Both });
+    copied?;
+    replies.join()?
 }
 
 /// More than all the buffers on the way hold, so that everybody waits for everybody, in both directions.
@@ -85,6 +84,38 @@ fn a_proxy_copies_both_ways(backend: BackendName) {
             assert!(received == expected, "{} bytes came back, not the {SIZE} that were sent", received.len());
         },
     );
+}
+
+/// The upstream says goodbye, and the peer hears of the end while its own direction is open.
+fn the_end_of_the_upstream_is_passed_on(backend: BackendName) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let upstream = listener.local_addr().expect("an address");
+    let closing = thread::spawn(move || listener.accept().and_then(|(mut stream, _)| stream.write_all(b"goodbye")));
+    let handler = move |request: &mut Request| proxy(request, upstream);
+    serve(backend, handler, |addr| {
+        assert_eq!(io::read_to_string(connect(addr)).expect("the end"), "goodbye");
+        closing.join().expect("no panic").expect("a connection");
+    });
+}
+
+/// Either side is reset: the other is not left open.
+fn a_reset_is_passed_on(backend: BackendName) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let upstream = listener.local_addr().expect("an address");
+    let handler = move |request: &mut Request| proxy(request, upstream);
+    let reset = |stream: std::net::TcpStream| set_socket_linger(&stream, Some(Duration::ZERO)).expect("a socket");
+    serve(backend, handler, |addr| {
+        let mut client = connect(addr);
+        reset(listener.accept().expect("the proxy connects").0);
+        let ended = client.read(&mut [0]);
+        assert!(matches!(ended, Ok(0)) || ended.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset));
+
+        let client = connect(addr);
+        let (mut stream, _) = listener.accept().expect("the proxy connects");
+        reset(client);
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        assert_eq!(stream.read(&mut [0]).expect("the end"), 0);
+    });
 }
 
 fn many_proxied_clients_are_served(backend: BackendName) {
@@ -220,6 +251,8 @@ fn a_sibling_hands_back_its_result_and_its_panic(backend: BackendName) {
 
 on_every_backend! {
     a_proxy_copies_both_ways
+    the_end_of_the_upstream_is_passed_on
+    a_reset_is_passed_on
     many_proxied_clients_are_served
     nobody_listening_is_refused
     a_silent_upstream_times_out

@@ -44,8 +44,6 @@ impl Members {
 
     /// Serves one connection, from its nick to its end.
     pub fn serve(&self, request: &mut Request) -> io::Result<()> {
-        // Otherwise the second of two lines waits until the first is acknowledged, which a member who says nothing puts off.
-        request.set_nodelay(true)?;
         let sender = request.sender()?.capacity(QUEUE);
         let mut member = None;
         let result = self.converse(request, &sender, &mut member);

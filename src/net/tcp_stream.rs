@@ -100,6 +100,11 @@ impl Write for TcpStream {
         self.waiting.write(|fd| socket::send_vectored(fd, pieces, Blocking::No))
     }
 
+    /// One write, whatever the text is put together from: the default makes one of each piece.
+    fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
+        self.write_all(fmt::format(text).as_bytes())
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! [`ReadHalf`] and [`WriteHalf`]: the two directions of a request, to be used at the same time.
 
+use std::fmt;
 use std::io::{self, BufRead, IoSlice, Read, Write};
 
 use super::core::Core;
@@ -22,6 +23,21 @@ impl ReadHalf<'_> {
     pub fn set_idle(&mut self) {
         if let Reading::Stream(core, _) = &self.side {
             core.busy.set(false);
+        }
+    }
+
+    /// As [`Request::set_busy`](super::Request::set_busy).
+    pub fn set_busy(&mut self) {
+        if let Reading::Stream(core, _) = &self.side {
+            core.busy.set(true);
+        }
+    }
+
+    /// As [`Request::buffer`](super::Request::buffer).
+    pub fn buffer(&self) -> &[u8] {
+        match &self.side {
+            Reading::Stream(_, input) => input.buffered(),
+            Reading::Datagram(unread) => unread.bytes(),
         }
     }
 }
@@ -126,6 +142,11 @@ impl Write for WriteHalf<'_> {
                 Ok(reply.len() - before)
             }
         }
+    }
+
+    /// One write, whatever the text is put together from: the default makes one of each piece.
+    fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
+        self.write_all(fmt::format(text).as_bytes())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -65,9 +65,8 @@ impl Sender {
     /// # Errors
     ///
     /// `WouldBlock` if the message does not fit into the queue, so that nothing of it was sent: the peer reads too slowly.
-    /// `NotConnected` if the request is over. `ConnectionAborted` if it was closed. The system's, if the connection is broken.
+    /// `NotConnected` if the request is over. `ConnectionAborted` if it was closed. `BrokenPipe` after [`finish`](Sender::finish). The system's, if the connection is broken.
     pub fn send(&self, message: &[u8]) -> io::Result<()> {
-        let over = || io::Error::new(io::ErrorKind::NotConnected, "the request is over");
         let live = self.live.upgrade().ok_or_else(over)?;
         live.check()?;
         match &live.socket {
@@ -80,6 +79,24 @@ impl Sender {
                 Ok(())
             }
         }
+    }
+
+    /// Ends the writing direction: the peer reads the end of the stream after all that was sent so far. The handler can go on reading,
+    /// until the peer ends its direction as well; whatever writes fails with `BrokenPipe` from now on. This is how a proxy passes its
+    /// upstream's end on (see [`net`](crate::net)). For a datagram's request it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` if the request is over, `ConnectionAborted` if it was closed.
+    pub fn finish(&self) -> io::Result<()> {
+        let live = self.live.upgrade().ok_or_else(over)?;
+        live.check()?;
+        if let (Socket::Connection(fd), Some(outbox)) = (&live.socket, live.outbox()) {
+            if outbox.finish(fd.as_fd()) {
+                live.unpark();
+            }
+        }
+        Ok(())
     }
 
     /// Ends the request: every I/O call of its handler, now and later, returns an error of kind `ConnectionAborted`. What is
@@ -108,12 +125,16 @@ impl Sender {
     }
 }
 
+fn over() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the request is over")
+}
+
 /// Writing, unlike [`send`](Sender::send), waits while the queue is full: it parks the coroutine, or blocks the thread. A message that
 /// is longer than the queue goes in pieces, and what others send may come between them.
 ///
 /// # Errors
 ///
-/// As [`send`](Sender::send), but for `WouldBlock`; `ConnectionAborted` if the writer's own request is cut off meanwhile.
+/// As [`send`](Sender::send), but for `WouldBlock`; `BrokenPipe` after [`finish`](Sender::finish); `ConnectionAborted` if the writer's own request is cut off meanwhile.
 impl Write for Sender {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let piece = &bytes[..bytes.len().min(self.capacity)];
@@ -137,6 +158,11 @@ impl Write for Sender {
             }
             asked = !asked;
         }
+    }
+
+    /// One write, whatever the text is put together from: the default makes one of each piece.
+    fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
+        self.write_all(fmt::format(text).as_bytes())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -4,13 +4,13 @@ use std::io::{self, BufRead, BufWriter, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
-use socketserver::Request;
+use socketserver::{Activity, Request};
 
 use crate::support::cell::{Cell, Place};
 use crate::support::client::Client;
 use crate::support::gate::Gate;
 use crate::support::running::{Running, close};
-use crate::support::{PATIENCE, assert_cut_at, echo, receive};
+use crate::support::{PATIENCE, assert_cut_at, echo, receive, within};
 
 const DEADLINE: Duration = Duration::from_millis(250);
 
@@ -85,6 +85,34 @@ pub fn a_drain_ends_what_says_that_it_is_idle(cell: Cell) {
     client.write_all(b"hello").unwrap();
     receive("the first message", &told);
     assert_ends_at_once(running, client);
+}
+
+/// The handler has prompted for a message, and says that it waits for that.
+pub fn a_drain_spares_what_says_that_it_is_busy(cell: Cell) {
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let server = cell.bind(&place, move |request: &mut Request| {
+        request.write_all(b"354 go on\n")?;
+        request.set_busy();
+        while !request.is_draining() {
+            request.sleep(Duration::from_millis(1))?;
+        }
+        let _ = tell.send(());
+        let mut line = String::new();
+        request.read_line(&mut line)?;
+        write!(request, "250 got {line}")
+    });
+    let monitor = server.monitor();
+    let running = Running::start(server);
+    let mut client = Client::connect(&running.addr);
+    assert_eq!(client.take_bytes(10), b"354 go on\n");
+    running.handle.drain(PATIENCE);
+    receive("the drain's beginning", &told);
+    let reading = move || monitor.dump().iter().any(|request| request.activity == Activity::Reading);
+    within("waiting for the message", move || while !reading() {});
+    client.write_all(b"mail\n").unwrap();
+    assert_eq!(client.read_all(), b"250 got mail\n");
+    assert_eq!(close(running.ended().0).completed, 1);
 }
 
 fn assert_ends_at_once(running: Running, mut client: Client) {

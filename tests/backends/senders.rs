@@ -10,7 +10,7 @@ use socketserver::{Request, Sender};
 use crate::support::cell::{Cell, Place};
 use crate::support::client::Client;
 use crate::support::running::Running;
-use crate::support::{echo, receive, within};
+use crate::support::{PATIENCE, echo, receive, within};
 
 /// Starts a server whose handler hands its sender to the test and goes on as `handle` says.
 fn start(cell: Cell, place: &Place, handle: fn(&mut Request) -> io::Result<()>) -> (Running, Receiver<Sender>) {
@@ -169,4 +169,65 @@ pub fn a_sender_outlives_its_request(cell: Cell) {
     assert_eq!(running.finish().completed, 1);
     assert_eq!(sender.send(b"too late").unwrap_err().kind(), ErrorKind::NotConnected);
     sender.close();
+}
+
+/// What is formatted is one message, of the handler as of the others.
+pub fn formatted_lines_are_never_mixed(cell: Cell) {
+    const LINES: usize = 2_000;
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, |request: &mut Request| {
+        let siblings = ["a", "b", "c"].map(|name| {
+            let mut sender = request.sender()?;
+            socketserver::spawn(move || (0..LINES).try_for_each(|line| writeln!(sender, "{name}:{line}:{name}")))
+        });
+        (0..LINES).try_for_each(|line| writeln!(request, "h:{line}:h"))?;
+        let (_, mut wfile) = request.split();
+        writeln!(wfile, "h:{LINES}:h")?;
+        siblings.into_iter().try_for_each(|sibling| sibling?.join()?)
+    }));
+    let mut client = Client::connect(&running.addr);
+    let text = String::from_utf8(client.read_all()).unwrap();
+    for name in ["a", "b", "c", "h"] {
+        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with(name)).collect();
+        let expected: Vec<String> = (0..lines.len()).map(|line| format!("{name}:{line}:{name}")).collect();
+        assert_eq!(lines, expected);
+    }
+    assert_eq!(text.lines().count(), 4 * LINES + 1);
+    assert_eq!(running.finish().completed, 1);
+}
+
+/// More than the system takes at once, when the handler ends: the connection ends with the last byte, and not with the write timeout.
+pub fn what_is_queued_at_the_end_is_sent_without_delay(cell: Cell) {
+    const MESSAGE: usize = 16 << 20;
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, |request: &mut Request| {
+        request.set_write_timeout(Some(10 * PATIENCE));
+        request.sender()?.capacity(MESSAGE).send(&vec![b'x'; MESSAGE])
+    }));
+    let mut client = Client::connect(&running.addr);
+    assert_eq!(client.read_all().len(), MESSAGE);
+    assert_eq!(running.finish().completed, 1);
+}
+
+/// The peer reads the end, and the handler goes on reading.
+pub fn a_sender_may_end_the_writing_alone(cell: Cell) {
+    const MESSAGE: usize = 16 << 20;
+    let place = cell.place();
+    let (running, senders) = start(cell, &place, |request| {
+        let mut message = String::new();
+        request.read_to_string(&mut message)?;
+        assert_eq!(message, "still here");
+        assert_eq!(request.write_all(b"too late").unwrap_err().kind(), ErrorKind::BrokenPipe);
+        Ok(())
+    });
+    let mut client = Client::connect(&running.addr);
+    let sender = receive("the sender", &senders).capacity(MESSAGE);
+    // More than the system takes at once: the end comes after it.
+    sender.send(&vec![b'x'; MESSAGE]).unwrap();
+    sender.finish().unwrap();
+    assert_eq!(sender.send(b"too late").unwrap_err().kind(), ErrorKind::BrokenPipe);
+    assert_eq!(client.read_all().len(), MESSAGE);
+    client.write_all(b"still here").unwrap();
+    client.half_close().unwrap();
+    assert_eq!(running.finish().completed, 1);
 }
