@@ -47,18 +47,32 @@ pub(crate) struct Context {
 
 /// The context of the caller. On a thread that runs no request, one that blocks it.
 pub(crate) fn current() -> Rc<Context> {
-    let current = CURRENT.take().unwrap_or_else(|| Context::new(Parker::for_thread(None)));
-    CURRENT.set(Some(current.clone()));
+    let current = replace_current(None).unwrap_or_else(|| Context::new(Parker::for_thread(None)));
+    replace_current(Some(current.clone()));
     current
 }
 
-/// Runs `others`, who are in contexts of their own, in the middle of the caller's.
+/// Runs `others`, who are in contexts of their own, in the middle of the caller's. A loop does so around its coroutines, and a coroutine
+/// around its suspension: so neither ever sees the other's context, even where a loop runs in a coroutine of another loop.
 #[inline]
-fn step_aside<T>(others: impl FnOnce() -> T) -> T {
-    let mine = CURRENT.take();
-    let result = others();
-    CURRENT.set(mine);
-    result
+pub(crate) fn step_aside<T>(others: impl FnOnce() -> T) -> T {
+    let _mine = Restore(replace_current(None));
+    others()
+}
+
+/// Brings a context back, also where a coroutine is unwound.
+struct Restore(Option<Rc<Context>>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        replace_current(self.0.take());
+    }
+}
+
+/// Says who runs on this thread now, and returns who did before.
+fn replace_current(context: Option<Rc<Context>>) -> Option<Rc<Context>> {
+    // While a thread ends, its own may be gone already.
+    CURRENT.try_with(|current| current.replace(context)).ok().flatten()
 }
 
 /// Waits for `duration`, wherever it is called: parks the coroutine, or blocks the thread. No time at all lets the other requests of an
@@ -153,10 +167,8 @@ impl Context {
 
     /// Runs `call` in this context.
     pub(crate) fn enter<T>(self: &Rc<Context>, call: impl FnOnce() -> T) -> T {
-        let outer = CURRENT.replace(Some(self.clone()));
-        let result = call();
-        CURRENT.set(outer);
-        result
+        let _outer = Restore(replace_current(Some(self.clone())));
+        call()
     }
 
     /// Says that this is a request.

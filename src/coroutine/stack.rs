@@ -191,15 +191,15 @@ impl Mapping {
 
     /// Runs `call`, which runs a coroutine on a stack of this mapping: a fault at a guard is its overflow.
     pub(crate) fn watching<T>(&self, call: impl FnOnce() -> T) -> T {
-        /// Also if the call panics: the mapping may be gone after it.
-        struct Reset;
+        /// Also if the call panics: the mapping may be gone after it. What was watched before is the mapping of a coroutine that
+        /// runs a loop of its own.
+        struct Reset(*const Mapping);
         impl Drop for Reset {
             fn drop(&mut self) {
-                WATCHED.set(ptr::null());
+                WATCHED.set(self.0);
             }
         }
-        let _reset = Reset;
-        WATCHED.set(self);
+        let _reset = Reset(WATCHED.replace(self));
         call()
     }
 

@@ -19,7 +19,7 @@ use super::inbox::{Inbox, Message, SOURCES};
 use super::timers::Timers;
 use crate::coroutine::{Coroutine, Pause, Stack, Stacks, this_thread};
 use crate::job::Job;
-use crate::park::{Context, Home, Parker, Sibling, TaskId, TaskParker};
+use crate::park::{self, Context, Home, Parker, Sibling, TaskId, TaskParker};
 use crate::readiness::Readiness;
 
 /// Tokens that no task has: a task's is its slot.
@@ -109,10 +109,12 @@ impl Reactor {
     /// Waits for events, for `timeout` at the most, and resumes whoever they concern; `true` if the listener had one.
     pub(super) fn turn(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let listener = self.wait(timeout)?;
-        self.take_inbox();
-        self.fire_timers();
-        self.resume_ready();
-        self.send_answers();
+        park::step_aside(|| {
+            self.take_inbox();
+            self.fire_timers();
+            self.resume_ready();
+            self.send_answers();
+        });
         Ok(listener)
     }
 
@@ -176,7 +178,7 @@ impl Reactor {
         let none = Readiness::NONE;
         self.tasks.insert(Task { coroutine, number, interest: none, seen: none, queued: false });
         self.inbox.tasks.store(self.tasks.len(), Relaxed);
-        self.resume(slot);
+        park::step_aside(|| self.resume(slot));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -330,9 +332,12 @@ impl Drop for Reactor {
         if thread::panicking() {
             return;
         }
-        for (_, task) in &mut self.tasks {
-            (0..RESUMES).find(|_| task.coroutine.resume(Readiness::CUT).is_none());
-        }
+        park::step_aside(|| {
+            for (_, task) in &mut self.tasks {
+                (0..RESUMES).find(|_| task.coroutine.resume(Readiness::CUT).is_none());
+            }
+            self.tasks.clear();
+        });
         for answer in self.answers.send() {
             answer.fail(io::ErrorKind::ConnectionAborted.into());
         }

@@ -1,0 +1,142 @@
+//! What peers and handlers do wrong, and must not harm the others.
+
+use std::io::{self, BufWriter, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, LazyLock, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socketserver::backend::{Backend, BackendName, EventLoop};
+use socketserver::listener::{Bind, Tcp};
+use socketserver::{EventLoopTcpServer, HandlerFactory, Monitor, Request, Served, Server, ShutdownHandle, net, sync};
+
+/// Longer than anything here takes, even on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Running {
+    addr: SocketAddr,
+    handle: ShutdownHandle,
+    monitor: Monitor,
+    ended: mpsc::Receiver<io::Result<Served>>,
+}
+
+/// Serves on one loop, where that is a loop, so that whoever holds it up holds up everybody.
+fn serve<Kind>(name: BackendName, handler: impl HandlerFactory<Kind>) -> Running {
+    let backend: Box<dyn Backend> = match name {
+        BackendName::EventLoop => Box::new(EventLoop::new(1)),
+        name => name.backend(),
+    };
+    let mut server = Server::new(Tcp::bind("127.0.0.1:0").expect("a listener"), backend, handler);
+    let addr = server.local_addr().as_inet().expect("an IP address");
+    let (handle, monitor) = (server.shutdown_handle(), server.monitor());
+    let (end, ended) = mpsc::channel();
+    thread::spawn(move || {
+        let served = server.serve_forever();
+        drop(server);
+        end.send(served)
+    });
+    Running { addr, handle, monitor, ended }
+}
+
+impl Running {
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.addr).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream
+    }
+
+    #[track_caller]
+    fn stop(&self, grace: Duration) -> Served {
+        self.handle.drain(grace);
+        self.ended.recv_timeout(PATIENCE).expect("serving ends, without a panic").expect("it ends well")
+    }
+}
+
+#[track_caller]
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < until, "{what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A server in a handler leaves the handler's own context as it was: the handler goes on to park.
+#[test]
+fn a_server_runs_inside_a_handler() {
+    let running = serve(BackendName::EventLoop, |request: &mut Request| {
+        let mut asked = [0];
+        request.read_exact(&mut asked)?;
+        if asked == *b"p" {
+            return request.write_all(b"p");
+        }
+        let byte = |request: &mut Request| request.read_exact(&mut [0]);
+        let mut inner = EventLoopTcpServer::bind("127.0.0.1:0", byte)?;
+        let (addr, handle) = (inner.local_addr().as_inet().expect("an IP address"), inner.shutdown_handle());
+        let clients = thread::spawn(move || {
+            let mut streams = [(); 2].map(|()| TcpStream::connect(addr).expect("a connection"));
+            for stream in &mut streams {
+                // They begin together, and end in the order in which they began.
+                thread::sleep(Duration::from_millis(50));
+                stream.write_all(b"x").expect("a byte goes out");
+                assert_eq!(stream.read(&mut [0]).expect("it ends"), 0);
+            }
+            handle.shutdown();
+        });
+        inner.serve_forever()?;
+        clients.join().expect("no panic");
+        request.write_all(b"n")?;
+        socketserver::sleep(PATIENCE)
+    });
+    let (mut nested, mut other) = (running.connect(), running.connect());
+    nested.write_all(b"n").expect("a byte goes out");
+    nested.read_exact(&mut [0]).expect("the inner server has served");
+    other.set_read_timeout(Some(PATIENCE / 3)).expect("a timeout");
+    other.write_all(b"p").expect("a byte goes out");
+    other.read_exact(&mut [0]).expect("others are served while the handler sleeps");
+    running.stop(Duration::ZERO);
+}
+
+/// What a request that is unwound drops does I/O with nobody at the other end: it fails rather than waits.
+#[test]
+fn a_destructor_of_an_unwound_request_does_not_wait() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let addr = silent.local_addr().expect("its address");
+    let never: Arc<(sync::Mutex<()>, sync::Condvar)> = Arc::default();
+    let (began, has_begun) = mpsc::channel();
+    let running = serve(BackendName::EventLoop, move |_: &mut Request| {
+        let mut upstream = BufWriter::with_capacity(64 << 20, net::TcpStream::connect(addr)?);
+        upstream.write_all(&vec![0; 32 << 20])?;
+        began.send(()).expect("the test waits for this");
+        let guard = never.0.lock().expect("no panic");
+        drop(never.1.wait_while(guard, |_| true));
+        Ok(())
+    });
+    let _client = running.connect();
+    has_begun.recv_timeout(PATIENCE).expect("the handler begins");
+    assert_eq!(running.stop(Duration::ZERO).unfinished, 1);
+}
+
+/// A lock may be taken while a thread ends, and its thread-locals are gone one by one.
+#[test]
+fn a_lock_is_taken_in_the_destructor_of_a_thread_local() {
+    static COUNT: LazyLock<sync::Mutex<u32>> = LazyLock::new(sync::Mutex::default);
+    struct AtEnd;
+
+    impl Drop for AtEnd {
+        fn drop(&mut self) {
+            *COUNT.lock().expect("no panic") += 1;
+        }
+    }
+
+    thread_local! {
+        static AT_END: AtEnd = const { AtEnd };
+    }
+    let thread = thread::spawn(|| {
+        // In this order: so what the lock needs is gone first.
+        AT_END.with(|_| ());
+        *COUNT.lock().expect("no panic") += 1;
+    });
+    thread.join().expect("no panic");
+    assert_eq!(*COUNT.lock().expect("no panic"), 2);
+}
