@@ -221,21 +221,26 @@ fn from_system(addr: SocketAddrAny, scheme: Scheme) -> io::Result<Addr> {
     match scheme {
         Scheme::Tcp => Ok(Addr::Tcp(unmap_v4(SocketAddr::try_from(addr)?))),
         Scheme::Udp => Ok(Addr::Udp(unmap_v4(SocketAddr::try_from(addr)?))),
-        Scheme::Unix => Ok(Addr::Unix(unix_name(SocketAddrUnix::try_from(addr)?))),
-        Scheme::Unixgram => Ok(Addr::Unixgram(unix_name(SocketAddrUnix::try_from(addr)?))),
+        Scheme::Unix => Ok(Addr::Unix(unix_name(addr)?)),
+        Scheme::Unixgram => Ok(Addr::Unixgram(unix_name(addr)?)),
     }
 }
 
-fn unix_name(addr: SocketAddrUnix) -> UnixName {
+fn unix_name(addr: SocketAddrAny) -> io::Result<UnixName> {
+    // A path may fill all of the system's 108 bytes. Without a final zero there is no way to spell it, and rustix panics.
+    if addr.addr_len() as usize > size_of::<libc::sockaddr_un>() {
+        return Ok(UnixName::Unnamed);
+    }
+    let addr = SocketAddrUnix::try_from(addr)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     // Rustix takes having no name for an empty abstract one.
     if let Some(name) = addr.abstract_name().filter(|name| !name.is_empty()) {
-        return UnixName::Abstract(name.to_vec());
+        return Ok(UnixName::Abstract(name.to_vec()));
     }
-    match addr.path_bytes() {
+    Ok(match addr.path_bytes() {
         Some(path) if !path.is_empty() => UnixName::Path(std::ffi::OsString::from_vec(path.to_vec()).into()),
         _ => UnixName::Unnamed,
-    }
+    })
 }
 
 fn unnamed(scheme: Scheme) -> Addr {

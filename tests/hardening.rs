@@ -2,12 +2,15 @@
 
 use std::io::{self, BufWriter, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::{Arc, LazyLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use socketserver::backend::{Backend, BackendName, EventLoop};
-use socketserver::listener::{Bind, Tcp};
+use socketserver::listener::{self, Bind, Tcp};
 use socketserver::{EventLoopTcpServer, HandlerFactory, Monitor, Request, Served, Server, ShutdownHandle, net, sync};
 
 /// Longer than anything here takes, even on a busy machine.
@@ -139,4 +142,49 @@ fn a_lock_is_taken_in_the_destructor_of_a_thread_local() {
     });
     thread.join().expect("no panic");
     assert_eq!(*COUNT.lock().expect("no panic"), 2);
+}
+
+/// A Unix address as C has it: a path may fill it to the last byte.
+fn unix_address(path: &Path) -> libc::sockaddr_un {
+    // SAFETY: all zeros are an address.
+    let mut addr: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    addr.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    assert!(path.as_os_str().len() <= addr.sun_path.len());
+    for (to, from) in addr.sun_path.iter_mut().zip(path.as_os_str().as_bytes()) {
+        *to = *from as libc::c_char;
+    }
+    addr
+}
+
+/// A client with the longest path that Linux knows, which has no room for a final zero, is a client like any other.
+fn a_client_has_the_longest_path(scheme: &str, kind: libc::c_int) {
+    const LENGTH: libc::socklen_t = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("server");
+    let (saw, seen) = mpsc::channel();
+    let handler = move |request: &mut Request| saw.send(request.peer_addr().is_unnamed()).map_err(io::Error::other);
+    let listener = listener::bind(format!("{scheme}://{}", path.display())).expect("a listener");
+    let mut server = Server::new(listener, EventLoop::new(1), handler);
+    let handle = server.shutdown_handle();
+    let serving = thread::spawn(move || server.serve_forever());
+
+    let longest = 108 - folder.path().as_os_str().len() - 1;
+    let (own, servers) = (unix_address(&folder.path().join("x".repeat(longest))), unix_address(&path));
+    // SAFETY: the addresses live as long as the calls, and the descriptor is nobody else's.
+    let client = unsafe {
+        let client = OwnedFd::from_raw_fd(libc::socket(libc::AF_UNIX, kind | libc::SOCK_CLOEXEC, 0));
+        assert_eq!(libc::bind(client.as_raw_fd(), (&raw const own).cast(), LENGTH), 0);
+        assert_eq!(libc::connect(client.as_raw_fd(), (&raw const servers).cast(), LENGTH), 0);
+        client
+    };
+    rustix::net::send(&client, b"hello", rustix::net::SendFlags::NOSIGNAL).expect("it goes out");
+    assert_eq!(seen.recv_timeout(PATIENCE), Ok(true), "{scheme}");
+    handle.shutdown();
+    serving.join().expect("no panic").expect("serving ends well");
+}
+
+#[test]
+fn a_client_has_the_longest_path_of_all() {
+    a_client_has_the_longest_path("unix", libc::SOCK_STREAM);
+    a_client_has_the_longest_path("unixgram", libc::SOCK_DGRAM);
 }
