@@ -13,6 +13,7 @@ use slab::Slab;
 use crate::addr::Addr;
 use crate::outbox::Outbox;
 use crate::park::Unparker;
+use crate::readiness::Readiness;
 use crate::shutdown::{Control, Phase};
 use crate::socket;
 
@@ -186,12 +187,13 @@ impl Live {
         self.outbox().is_some_and(Outbox::is_pending)
     }
 
-    /// Sends what others have written, without waiting; whether some is left.
-    pub(crate) fn flush_outbox(&self) -> io::Result<bool> {
-        if let Some(outbox) = self.outbox() {
-            self.unless_cut(outbox.flush(self.socket.as_fd()))?;
-        }
-        Ok(self.has_output())
+    /// Sends what others have written, without waiting. Says what to wait for, too, because of what is left.
+    pub(crate) fn flush_outbox(&self) -> io::Result<Readiness> {
+        let left = match self.outbox() {
+            Some(outbox) if outbox.is_pending() => self.unless_cut(outbox.flush(self.socket.as_fd()))?,
+            _ => false,
+        };
+        Ok(if left { Readiness::WRITE } else { Readiness::NONE })
     }
 
     /// Lets others write; the handler's side must watch for it (`Parker::watch_unpark`).

@@ -78,13 +78,24 @@ impl Outbox {
         self.lock().wake_writers();
     }
 
-    /// Sends what is queued, as far as the kernel takes it.
-    pub(crate) fn flush(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+    /// Sends what is queued, as far as the kernel takes it; whether the rest waits for the kernel to take more. Behind half a message
+    /// of the handler's it waits for the other half instead.
+    ///
+    /// # Errors
+    ///
+    /// The system's, once: what is queued is lost then.
+    pub(crate) fn flush(&self, fd: BorrowedFd<'_>) -> io::Result<bool> {
         let mut queue = self.lock();
-        if !queue.mid_message {
-            self.send_queued(&mut queue, fd)?;
+        if queue.mid_message {
+            return Ok(false);
         }
-        Ok(())
+        let sent = self.send_queued(&mut queue, fd);
+        if sent.is_err() {
+            queue.bytes.clear();
+            queue.wake_writers();
+            self.pending.store(false, SeqCst);
+        }
+        sent.map(|all| !all)
     }
 
     /// Sends a part of the handler's own message, after what was queued before it began. `sent` bytes of it are out

@@ -217,11 +217,13 @@ impl Context {
     /// socket alone, `other` has to be a [`Source`] that unparks this.
     pub(crate) fn wait(&self, other: Option<Interest<'_>>, until: Option<Instant>) -> io::Result<()> {
         let live = self.live().filter(|_| self.owner.get());
-        self.wait_as(live.as_deref(), Readiness::NONE, other, until)
+        // A peer that is gone fails the request's own calls, but not those that wait for somebody else.
+        let pending = live.as_ref().and_then(|live| live.flush_outbox().ok()).unwrap_or(Readiness::NONE);
+        self.wait_as(live.as_deref(), pending, other, until)
     }
 
     /// Waits as the request itself, if there is one: also until its own socket is ready as `own` says. Whatever it waits for, what
-    /// others have written to its peer goes out meanwhile.
+    /// others have written to its peer goes out meanwhile, if the caller has flushed its outbox and waits for the rest.
     #[inline]
     pub(crate) fn wait_as(
         &self,
@@ -230,14 +232,6 @@ impl Context {
         other: Option<Interest<'_>>,
         until: Option<Instant>,
     ) -> io::Result<()> {
-        let mut own = own;
-        if let Some(live) = live.filter(|live| live.has_output()) {
-            if !live.flush_outbox()? {
-                // Whoever waits for that need not wait: that there is still room is no event.
-                return Ok(());
-            }
-            own = own.with(Readiness::WRITE);
-        }
         let own = live.filter(|_| own != Readiness::NONE).map(|live| (live.socket.as_fd(), own));
         let cut_at = live.and_then(Live::cut_at);
         let seen = self.parker.park(own, other, earlier(until, cut_at))?;

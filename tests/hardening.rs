@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use socketserver::backend::{Backend, BackendName, EventLoop};
 use socketserver::listener::{self, Bind, Tcp};
-use socketserver::{EventLoopTcpServer, HandlerFactory, Monitor, Request, Served, Server, ShutdownHandle, net, sync};
+use socketserver::{
+    EventLoopTcpServer, HandlerFactory, Monitor, Request, Sender, Served, Server, ShutdownHandle, net, sync,
+};
 
 /// Longer than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -187,4 +189,95 @@ fn a_client_has_the_longest_path(scheme: &str, kind: libc::c_int) {
 fn a_client_has_the_longest_path_of_all() {
     a_client_has_the_longest_path("unix", libc::SOCK_STREAM);
     a_client_has_the_longest_path("unixgram", libc::SOCK_DGRAM);
+}
+
+/// Ends the connection with a reset.
+fn reset(stream: TcpStream) {
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).expect("it is a socket");
+}
+
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Gives the sender of each request to the test, and lets it wait for what never comes, in `wait`.
+fn a_peer_resets_while_its_handler_waits(name: BackendName, wait: fn(&(sync::Mutex<()>, sync::Condvar))) {
+    let never: Arc<(sync::Mutex<()>, sync::Condvar)> = Arc::default();
+    let held = never.clone();
+    let guard = held.0.lock().expect("no panic");
+    let (give, senders) = mpsc::channel::<Sender>();
+    let running = serve(name, move |request: &mut Request| {
+        let mut asked = [0];
+        request.read_exact(&mut asked)?;
+        if asked == *b"w" {
+            give.send(request.sender()?).expect("the test takes it");
+            wait(&never);
+        }
+        request.write_all(b"p")
+    });
+    let mut silent = running.connect();
+    silent.write_all(b"w").expect("a byte goes out");
+    let sender = senders.recv_timeout(PATIENCE).expect("the handler begins");
+    while sender.send(&[0; 10_000]).is_ok() {}
+    drop(guard);
+    thread::sleep(Duration::from_millis(50));
+    let guard = held.0.lock().expect("no panic");
+    reset(silent);
+    thread::sleep(Duration::from_millis(50));
+    let before = processor_time();
+    thread::sleep(Duration::from_millis(500));
+    let spent = processor_time() - before;
+    drop(guard);
+    assert!(spent < Duration::from_millis(250), "{name}: {spent:?} of half a second, in which nothing happened");
+    let mut other = running.connect();
+    other.write_all(b"p").expect("a byte goes out");
+    other.read_exact(&mut [0]).expect("others are served");
+    assert_eq!(running.monitor.stats().panicked, 0, "{name}");
+    drop(sender);
+    running.stop(Duration::ZERO);
+}
+
+#[test]
+fn a_peer_resets_while_its_handler_waits_for_a_mutex_or_a_condition() {
+    for name in [BackendName::Threading, BackendName::EventLoop] {
+        a_peer_resets_while_its_handler_waits(name, |(mutex, _)| {
+            for _ in 0..1000 {
+                drop(mutex.lock().expect("no panic"));
+                let _ = socketserver::sleep(Duration::from_millis(1));
+            }
+        });
+        a_peer_resets_while_its_handler_waits(name, |(mutex, condition)| {
+            let guard = mutex.lock().expect("no panic");
+            let _ = condition.wait_timeout(guard, Duration::from_secs(2));
+        });
+    }
+}
+
+/// What others have written waits behind half a message of the handler's: nobody spins meanwhile.
+#[test]
+fn half_a_message_is_out_and_others_have_written() {
+    for name in [BackendName::Sequential, BackendName::Threading, BackendName::EventLoop] {
+        let (give, senders) = mpsc::channel::<Sender>();
+        let (failed, has_failed) = mpsc::channel();
+        let running = serve(name, move |request: &mut Request| {
+            let sender = request.sender()?;
+            request.set_write_timeout(Some(Duration::from_millis(100)));
+            let error = request.write_all(&vec![0; 16 << 20]).expect_err("the peer does not read");
+            failed.send(error.kind()).expect("the test takes it");
+            give.send(sender).expect("the test takes it");
+            request.read_exact(&mut [0])
+        });
+        let mut client = running.connect();
+        assert_eq!(has_failed.recv_timeout(PATIENCE), Ok(io::ErrorKind::TimedOut), "{name}");
+        senders.recv_timeout(PATIENCE).expect("the handler goes on").send(b"hello").expect("it is queued");
+        // Now the kernel would take more.
+        client.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
+        client.read_to_end(&mut Vec::new()).expect_err("a message of which the rest never comes");
+        let before = processor_time();
+        thread::sleep(Duration::from_millis(500));
+        let spent = processor_time() - before;
+        assert!(spent < Duration::from_millis(250), "{name}: {spent:?} of half a second, in which nothing happened");
+        running.stop(Duration::ZERO);
+    }
 }

@@ -119,6 +119,14 @@ impl Core {
     /// again.
     #[inline]
     fn park(&self, activity: Activity, interest: Readiness, until: Option<Instant>) -> io::Result<()> {
+        let mut interest = interest;
+        if self.live.has_output() {
+            interest = interest.with(self.live.flush_outbox()?);
+            if !self.live.has_output() {
+                // Whoever waits for that need not wait any more, and no event would say so.
+                return Ok(());
+            }
+        }
         self.live.set_activity(activity);
         let waited = self.context.wait_as(Some(&self.live), interest, None, until);
         self.live.set_activity(Activity::Running);
