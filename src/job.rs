@@ -181,12 +181,15 @@ impl Service {
             FailureClass::Panic => counters.panicked.add(),
             FailureClass::Handler => {}
         }
-        self.handle_error(&Failure { error: &error, class, peer: &live.peer });
+        self.handle_error(error, class, &live.peer);
     }
 
-    pub(crate) fn handle_error(&self, failure: &Failure<'_>) {
-        if let Err(error) = catch(|| self.hooks.handle_error(failure)) {
-            log::error!("the hook handle_error panicked: {error}; it was told: {failure}");
+    /// Tells the hook of a failure. The error may be a user's own: printing it, and dropping it, may panic as the hook may.
+    pub(crate) fn handle_error(&self, error: io::Error, class: FailureClass, peer: &Addr) {
+        let told = catch(|| self.hooks.handle_error(&Failure { error: &error, class, peer }));
+        let dropped = catch(|| drop(error));
+        for panic in [told, dropped].into_iter().filter_map(Result::err) {
+            log::error!("the hook handle_error, or the error that it was told, panicked for {peer}: {panic}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What peers and handlers do wrong, and must not harm the others.
 
+use std::fmt;
 use std::io::{self, BufWriter, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 use socketserver::backend::{Backend, BackendName, EventLoop};
 use socketserver::listener::{self, Bind, Tcp};
 use socketserver::{
-    EventLoopTcpServer, HandlerFactory, Monitor, Request, Sender, Served, Server, ShutdownHandle, net, sync,
+    EventLoopTcpServer, Failure, HandlerFactory, Hooks, Incoming, Monitor, Request, Sender, Served, Server,
+    ShutdownHandle, net, sync,
 };
 
 /// Longer than anything here takes, even on a busy machine.
@@ -280,4 +282,54 @@ fn half_a_message_is_out_and_others_have_written() {
         assert!(spent < Duration::from_millis(250), "{name}: {spent:?} of half a second, in which nothing happened");
         running.stop(Duration::ZERO);
     }
+}
+
+/// An error that panics when it is printed, and when it is dropped.
+#[derive(Debug)]
+struct Bomb;
+
+impl std::error::Error for Bomb {}
+
+impl fmt::Display for Bomb {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("printed")
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped")
+    }
+}
+
+struct Verify;
+
+impl Hooks for Verify {
+    fn verify_request(&self, request: &Incoming) -> io::Result<bool> {
+        if request.peer_addr().ip().is_some_and(|ip| ip.is_loopback()) { Err(io::Error::other(Bomb)) } else { Ok(true) }
+    }
+
+    fn handle_error(&self, failure: &Failure<'_>) {
+        failure.to_string();
+    }
+}
+
+/// Whatever a handler returns, only its own request ends.
+#[test]
+fn errors_panic() {
+    for name in BackendName::ALL {
+        let running = serve(name, |_: &mut Request| -> io::Result<()> { Err(io::Error::other(Bomb)) });
+        // More than the pool has workers.
+        for _ in 0..50 {
+            assert_eq!(running.connect().read(&mut [0]).expect("it is closed"), 0, "{name}");
+        }
+        running.stop(PATIENCE);
+        let stats = running.monitor.stats();
+        assert_eq!((stats.failed, stats.live, running.monitor.dump().len()), (50, 0, 0), "{name}");
+    }
+    let nothing = |_: &mut Request| Ok(());
+    let mut server = EventLoopTcpServer::bind("127.0.0.1:0", nothing).expect("a server").hooks(Verify);
+    let _client = TcpStream::connect(server.local_addr().as_inet().expect("an IP address")).expect("a connection");
+    assert!(server.handle_request().expect("it serves"));
+    assert_eq!(server.stats().rejected, 1);
 }

@@ -9,7 +9,7 @@ use super::accept::Verdict;
 use super::{AFTER_CUT, Served, Server};
 use crate::addr::Addr;
 use crate::backend::{Backend, Sources};
-use crate::hooks::{Failure, FailureClass, Hooks, catch};
+use crate::hooks::{FailureClass, Hooks, catch};
 use crate::job::Job;
 use crate::listener::{Content, Incoming, Listener};
 use crate::live::Socket;
@@ -171,7 +171,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
             Ok(Err(error)) => (error, FailureClass::Handler),
             Err(panic) => (panic, FailureClass::Panic),
         };
-        self.service.handle_error(&Failure { error: &error, class, peer: &incoming.peer });
+        self.service.handle_error(error, class, &incoming.peer);
         false
     }
 
