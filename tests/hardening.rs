@@ -1,6 +1,7 @@
 //! What peers and handlers do wrong, and must not harm the others.
 
 use std::fmt;
+use std::fs;
 use std::io::{self, BufWriter, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -14,7 +15,7 @@ use socketserver::backend::{Backend, BackendName, EventLoop};
 use socketserver::listener::{self, Bind, Tcp};
 use socketserver::{
     EventLoopTcpServer, Failure, HandlerFactory, Hooks, Incoming, Monitor, Request, Sender, Served, Server,
-    ShutdownHandle, net, sync,
+    ShutdownHandle, ThreadingTcpServer, net, sync,
 };
 
 /// Longer than anything here takes, even on a busy machine.
@@ -198,60 +199,60 @@ fn reset(stream: TcpStream) {
     rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).expect("it is a socket");
 }
 
-fn processor_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+/// What this thread has computed so far. On an event loop that is the loop's.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Gives the sender of each request to the test, and lets it wait for what never comes, in `wait`.
-fn a_peer_resets_while_its_handler_waits(name: BackendName, wait: fn(&(sync::Mutex<()>, sync::Condvar))) {
-    let never: Arc<(sync::Mutex<()>, sync::Condvar)> = Arc::default();
-    let held = never.clone();
+/// Waiting for this long costs next to nothing.
+const NOTHING_HAPPENS: Duration = Duration::from_millis(500);
+
+type Shared = (sync::Mutex<bool>, sync::Condvar);
+
+/// `wait` ends when nobody holds the mutex any more, and what is in it is true.
+fn a_peer_resets_while_its_handler_waits(name: BackendName, wait: fn(&Shared)) {
+    let shared: Arc<Shared> = Arc::default();
+    let held = shared.clone();
     let guard = held.0.lock().expect("no panic");
     let (give, senders) = mpsc::channel::<Sender>();
+    let (tell, told) = mpsc::channel();
     let running = serve(name, move |request: &mut Request| {
-        let mut asked = [0];
-        request.read_exact(&mut asked)?;
-        if asked == *b"w" {
-            give.send(request.sender()?).expect("the test takes it");
-            wait(&never);
-        }
-        request.write_all(b"p")
+        give.send(request.sender()?).expect("the test takes it");
+        let before = thread_time();
+        wait(&shared);
+        tell.send(thread_time() - before).map_err(io::Error::other)
     });
-    let mut silent = running.connect();
-    silent.write_all(b"w").expect("a byte goes out");
+    let client = running.connect();
     let sender = senders.recv_timeout(PATIENCE).expect("the handler begins");
     while sender.send(&[0; 10_000]).is_ok() {}
     drop(guard);
     thread::sleep(Duration::from_millis(50));
-    let guard = held.0.lock().expect("no panic");
-    reset(silent);
-    thread::sleep(Duration::from_millis(50));
-    let before = processor_time();
-    thread::sleep(Duration::from_millis(500));
-    let spent = processor_time() - before;
+    let mut guard = held.0.lock().expect("no panic");
+    reset(client);
+    thread::sleep(NOTHING_HAPPENS / 2);
     drop(guard);
-    assert!(spent < Duration::from_millis(250), "{name}: {spent:?} of half a second, in which nothing happened");
-    let mut other = running.connect();
-    other.write_all(b"p").expect("a byte goes out");
-    other.read_exact(&mut [0]).expect("others are served");
-    assert_eq!(running.monitor.stats().panicked, 0, "{name}");
-    drop(sender);
-    running.stop(Duration::ZERO);
+    thread::sleep(NOTHING_HAPPENS / 2);
+    guard = held.0.lock().expect("no panic");
+    *guard = true;
+    drop(guard);
+    held.1.notify_all();
+    let spent = told.recv_timeout(PATIENCE).expect("the handler has not panicked");
+    assert!(spent < NOTHING_HAPPENS / 2, "{name}: it waited by computing for {spent:?}");
+    running.stop(PATIENCE);
 }
 
 #[test]
 fn a_peer_resets_while_its_handler_waits_for_a_mutex_or_a_condition() {
-    for name in [BackendName::Threading, BackendName::EventLoop] {
+    for name in [BackendName::Sequential, BackendName::Threading, BackendName::EventLoop] {
         a_peer_resets_while_its_handler_waits(name, |(mutex, _)| {
-            for _ in 0..1000 {
-                drop(mutex.lock().expect("no panic"));
-                let _ = socketserver::sleep(Duration::from_millis(1));
+            while !*mutex.lock().expect("no panic") {
+                let _ = socketserver::sleep(Duration::from_millis(10));
             }
         });
         a_peer_resets_while_its_handler_waits(name, |(mutex, condition)| {
             let guard = mutex.lock().expect("no panic");
-            let _ = condition.wait_timeout(guard, Duration::from_secs(2));
+            drop(condition.wait_while(guard, |ready| !*ready));
         });
     }
 }
@@ -262,13 +263,16 @@ fn half_a_message_is_out_and_others_have_written() {
     for name in [BackendName::Sequential, BackendName::Threading, BackendName::EventLoop] {
         let (give, senders) = mpsc::channel::<Sender>();
         let (failed, has_failed) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
         let running = serve(name, move |request: &mut Request| {
             let sender = request.sender()?;
             request.set_write_timeout(Some(Duration::from_millis(100)));
             let error = request.write_all(&vec![0; 16 << 20]).expect_err("the peer does not read");
             failed.send(error.kind()).expect("the test takes it");
             give.send(sender).expect("the test takes it");
-            request.read_exact(&mut [0])
+            let before = thread_time();
+            request.read_exact(&mut [0])?;
+            tell.send(thread_time() - before).map_err(io::Error::other)
         });
         let mut client = running.connect();
         assert_eq!(has_failed.recv_timeout(PATIENCE), Ok(io::ErrorKind::TimedOut), "{name}");
@@ -276,10 +280,10 @@ fn half_a_message_is_out_and_others_have_written() {
         // Now the kernel would take more.
         client.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
         client.read_to_end(&mut Vec::new()).expect_err("a message of which the rest never comes");
-        let before = processor_time();
-        thread::sleep(Duration::from_millis(500));
-        let spent = processor_time() - before;
-        assert!(spent < Duration::from_millis(250), "{name}: {spent:?} of half a second, in which nothing happened");
+        thread::sleep(NOTHING_HAPPENS);
+        client.write_all(b"x").expect("a byte goes out");
+        let spent = told.recv_timeout(PATIENCE).expect("the handler goes on");
+        assert!(spent < NOTHING_HAPPENS / 2, "{name}: it waited by computing for {spent:?}");
         running.stop(Duration::ZERO);
     }
 }
@@ -332,4 +336,22 @@ fn errors_panic() {
     let _client = TcpStream::connect(server.local_addr().as_inet().expect("an IP address")).expect("a connection");
     assert!(server.handle_request().expect("it serves"));
     assert_eq!(server.stats().rejected, 1);
+}
+
+/// A program that handles requests one by one keeps no thread of those that have ended.
+#[test]
+fn handle_request_reaps_threads() {
+    let nothing = |_: &mut Request| Ok(());
+    let mut server = ThreadingTcpServer::bind("127.0.0.1:0", nothing).expect("a server");
+    let addr = server.local_addr().as_inet().expect("an IP address");
+    // Each thread that nobody has joined keeps its stack.
+    let stacks = || fs::read_to_string("/proc/self/maps").expect("Linux tells").lines().count();
+    let before = stacks();
+    for _ in 0..200 {
+        let mut client = TcpStream::connect(addr).expect("a connection");
+        assert!(server.handle_request().expect("it serves"));
+        assert_eq!(client.read(&mut [0]).expect("it is closed"), 0);
+    }
+    let after = stacks();
+    assert!(after < before + 150, "{before} mappings before 200 requests, and {after} after them");
 }
