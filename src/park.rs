@@ -187,9 +187,9 @@ impl Context {
         self.live.get()?.upgrade()
     }
 
-    /// Fails once the request has been cut off.
+    /// Fails once the request has been cut off. Whoever tries again all the same lets the others run.
     pub(crate) fn check(&self) -> io::Result<()> {
-        self.live().map_or(Ok(()), |live| live.check())
+        self.live().map_or(Ok(()), |live| live.check()).inspect_err(|_| self.spend(0))
     }
 
     /// Begins to run work where it may block. When it is done, it unparks this.

@@ -200,7 +200,7 @@ impl Request {
     ///
     /// `TimedOut` at the request's deadline, `ConnectionAborted` if the request is cut off meanwhile.
     pub fn sleep(&mut self, duration: Duration) -> io::Result<()> {
-        self.core.sleep(duration)
+        self.core.or_spend(self.core.sleep(duration))
     }
 
     /// Runs blocking or long work and returns its result: on the event loop on a thread of a bounded pool, while other
@@ -226,7 +226,7 @@ impl Request {
     /// # Ok::<(), io::Error>(())
     /// ```
     pub fn offload<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-        self.core.offload(work)
+        self.core.or_spend(self.core.offload(work))
     }
 
     /// A handle by which other threads and other handlers write to this request's peer, or end the request.
@@ -245,7 +245,7 @@ impl Request {
     ///
     /// `Unsupported` if this request is a connection; the system's otherwise.
     pub fn send_to(&mut self, bytes: &[u8], addr: &Addr) -> io::Result<usize> {
-        datagram::send_to(&self.core, bytes, addr)
+        self.core.or_spend(datagram::send_to(&self.core, bytes, addr))
     }
 
     /// Whether this datagram was longer than the listener's `max_packet_size`, so that its end is missing. Never for a

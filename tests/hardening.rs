@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufWriter, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -336,6 +336,36 @@ fn errors_panic() {
     let _client = TcpStream::connect(server.local_addr().as_inet().expect("an IP address")).expect("a connection");
     assert!(server.handle_request().expect("it serves"));
     assert_eq!(server.stats().rejected, 1);
+}
+
+/// A handler that takes no error for an answer holds up neither the others nor the end.
+#[test]
+fn a_handler_ignores_errors() {
+    let handlers: [fn(&mut Request); 5] = [
+        |request| drop(request.fill_buf()),
+        |request| drop(request.write_all(b"hello")),
+        |request| drop(request.sleep(Duration::from_millis(1))),
+        |request| drop(request.offload(|| ())),
+        |_| drop(socketserver::sleep(Duration::from_millis(1))),
+    ];
+    for (index, again) in handlers.into_iter().enumerate() {
+        let running = serve(BackendName::EventLoop, move |request: &mut Request| {
+            let mut asked = [0];
+            request.read_exact(&mut asked)?;
+            while asked == *b"a" {
+                again(request);
+            }
+            request.write_all(b"p")
+        });
+        let mut deaf = running.connect();
+        deaf.write_all(b"a").expect("a byte goes out");
+        thread::sleep(Duration::from_millis(20));
+        drop(deaf);
+        let mut other = running.connect();
+        other.write_all(b"p").expect("a byte goes out");
+        other.read_exact(&mut [0]).unwrap_or_else(|error| panic!("handler {index} starves the others: {error}"));
+        assert_eq!(running.stop(Duration::from_millis(50)).unfinished, 1, "handler {index}");
+    }
 }
 
 /// A program that handles requests one by one keeps no thread of those that have ended.

@@ -115,6 +115,12 @@ impl Core {
         }
     }
 
+    /// The result of a call of the handler. One that fails costs as much as one that succeeds: a handler that ignores errors and tries
+    /// again would not let the others run otherwise, and could not be unwound.
+    pub(super) fn or_spend<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        result.inspect_err(|_| self.spend(0))
+    }
+
     /// The one place where a request waits for its own socket or its own time. Returns early for any reason; the caller tries
     /// again.
     #[inline]
@@ -205,7 +211,7 @@ impl Attempt<'_> {
                 if done < wanted && !core.context.ready.get().has(Readiness::CLOSED) {
                     core.exhausted(self.direction);
                 }
-                core.context.spend(done);
+                core.spend(done);
                 Ok(Some(done))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -119,7 +119,7 @@ impl Write for WriteHalf<'_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.side {
-            Writing::Stream(core) => stream::write_all(core, bytes)?,
+            Writing::Stream(core) => core.or_spend(stream::write_all(core, bytes))?,
             Writing::Datagram(Some(reply)) => reply.extend_from_slice(bytes),
             Writing::Datagram(reply) => **reply = Some(bytes.to_vec()),
         }
@@ -134,7 +134,7 @@ impl Write for WriteHalf<'_> {
 
     fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         match &mut self.side {
-            Writing::Stream(core) => stream::write_all_vectored(core, pieces),
+            Writing::Stream(core) => core.or_spend(stream::write_all_vectored(core, pieces)),
             Writing::Datagram(reply) => {
                 let reply = reply.get_or_insert_default();
                 let before = reply.len();

@@ -21,15 +21,15 @@ impl Input {
     /// What is buffered; if that is nothing, what the next read gives. Empty at the end of the stream.
     pub(super) fn fill_buf(&mut self, core: &Core) -> io::Result<&[u8]> {
         if self.start == self.end {
-            let count = receive(core, buffer::SIZE, |fd, blocking| {
+            let received = receive(core, buffer::SIZE, |fd, blocking| {
                 let received = socket::recv(fd, self.buffer.get_or_insert_with(buffer::take), blocking);
                 // Who waits holds no buffer.
                 if !matches!(received, Ok(1..)) {
                     self.give_back();
                 }
                 received
-            })?;
-            (self.start, self.end) = (0, count);
+            });
+            (self.start, self.end) = (0, core.or_spend(received)?);
         }
         Ok(self.buffered())
     }
@@ -45,7 +45,7 @@ impl Input {
     pub(super) fn read(&mut self, core: &Core, into: &mut [u8]) -> io::Result<usize> {
         // What would fill the buffer anyway need not pass through it.
         if self.start == self.end && into.len() >= buffer::SIZE {
-            return receive(core, into.len(), |fd, blocking| socket::recv(fd, into, blocking));
+            return core.or_spend(receive(core, into.len(), |fd, blocking| socket::recv(fd, into, blocking)));
         }
         if into.is_empty() {
             return Ok(0);
@@ -98,7 +98,10 @@ fn receive(
                     core.live.count_read(count);
                     return Ok(count);
                 }
-                None if core.live.is_draining() && !core.busy.get() => return Ok(0),
+                None if core.live.is_draining() && !core.busy.get() => {
+                    core.spend(0);
+                    return Ok(0);
+                }
                 None => {}
             }
         }
