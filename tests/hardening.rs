@@ -385,3 +385,45 @@ fn handle_request_reaps_threads() {
     let after = stacks();
     assert!(after < before + 150, "{before} mappings before 200 requests, and {after} after them");
 }
+
+/// A socket that outlives the loops of its requests, as one that all requests share does, keeps nothing of them.
+#[test]
+fn a_shared_socket_outlives_loops() {
+    let upstream = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let addr = upstream.local_addr().expect("its address");
+    thread::spawn(move || {
+        let (mut stream, _) = upstream.accept().expect("a connection");
+        let mut byte = [0];
+        while stream.read_exact(&mut byte).is_ok() {
+            // So that whoever asked has to wait.
+            thread::sleep(Duration::from_millis(1));
+            stream.write_all(&byte).expect("an answer goes out");
+        }
+    });
+    let shared: sync::Mutex<Option<net::TcpStream>> = sync::Mutex::default();
+    let handler = move |request: &mut Request| {
+        let mut byte = [0];
+        request.read_exact(&mut byte)?;
+        let mut upstream = shared.lock().expect("no panic");
+        if upstream.is_none() {
+            *upstream = Some(net::TcpStream::connect(addr)?);
+        }
+        let upstream = upstream.as_mut().expect("it is connected");
+        upstream.write_all(&byte)?;
+        upstream.read_exact(&mut byte)?;
+        request.write_all(&byte)
+    };
+    let listener = Tcp::bind("127.0.0.1:0").expect("a listener");
+    let mut server = Server::new(listener, EventLoop::new(1), handler);
+    let addr = server.local_addr().as_inet().expect("an IP address");
+    let descriptors = || fs::read_dir("/proc/self/fd").expect("Linux tells").count();
+    let before = descriptors();
+    for _ in 0..200 {
+        let mut client = TcpStream::connect(addr).expect("a connection");
+        client.write_all(b"x").expect("a byte goes out");
+        assert!(server.handle_request().expect("it serves"));
+        client.read_exact(&mut [0]).expect("it is answered");
+    }
+    let after = descriptors();
+    assert!(after < before + 100, "{before} descriptors before 200 requests, and {after} after them");
+}

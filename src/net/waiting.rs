@@ -2,7 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ptr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFd;
@@ -26,9 +27,9 @@ pub(super) struct Timeouts {
     pub(super) write: Option<Duration>,
 }
 
-/// A loop that tells `source` of a socket.
+/// A loop that tells `source` of a socket, for as long as it runs.
 struct Watch {
-    home: Arc<dyn Home>,
+    home: Weak<dyn Home>,
     key: usize,
     source: Arc<Source>,
 }
@@ -138,7 +139,7 @@ impl Waiting {
         match self.source(unparker.home())? {
             // The loop tells of this socket when it takes its next events: not before this is suspended.
             Some(source) => {
-                source.wait(interest, unparker);
+                let _waits = source.wait(interest, unparker);
                 context.park(until)
             }
             None => {
@@ -153,12 +154,14 @@ impl Waiting {
     /// What `home` tells of this socket; `None` if that is a thread, which waits by itself.
     fn source(&self, home: &Arc<dyn Home>) -> io::Result<Option<Arc<Source>>> {
         let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(watch) = watches.iter().find(|watch| Arc::ptr_eq(&watch.home, home)) {
+        if let Some(watch) = watches.iter().find(|watch| ptr::addr_eq(watch.home.as_ptr(), Arc::as_ptr(home))) {
             return Ok(Some(watch.source.clone()));
         }
         let source = Arc::default();
         let Some(key) = home.watch(self.fd(), &source)? else { return Ok(None) };
-        watches.push(Watch { home: home.clone(), key, source: source.clone() });
+        // A socket may outlive many loops.
+        watches.retain(|watch| watch.home.strong_count() > 0);
+        watches.push(Watch { home: Arc::downgrade(home), key, source: source.clone() });
         Ok(Some(source))
     }
 }
@@ -167,7 +170,9 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         let watches = self.watches.get_mut().unwrap_or_else(PoisonError::into_inner);
         for watch in watches.drain(..) {
-            watch.home.forget(self.fd.as_fd(), watch.key);
+            if let Some(home) = watch.home.upgrade() {
+                home.forget(self.fd.as_fd(), watch.key);
+            }
         }
     }
 }

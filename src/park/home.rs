@@ -70,22 +70,15 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Unparks `unparker` when the socket becomes ready as `interest` says, once.
-    pub(crate) fn wait(&self, interest: Readiness, unparker: Unparker) {
-        let mut waiting = self.lock();
-        waiting.retain(|(_, other)| *other != unparker);
-        waiting.push((interest, unparker));
+    /// Unparks `unparker` whenever the socket becomes ready as `interest` says, until what this returns is dropped.
+    pub(crate) fn wait(&self, interest: Readiness, unparker: Unparker) -> Waits<'_> {
+        self.lock().push((interest, unparker.clone()));
+        Waits { source: self, unparker }
     }
 
     /// The socket has become ready.
     pub(crate) fn wake(&self, seen: Readiness) {
-        self.lock().retain(|(interest, unparker)| {
-            let concerned = interest.has(seen);
-            if concerned {
-                unparker.unpark();
-            }
-            !concerned
-        });
+        self.lock().iter().filter(|(interest, _)| interest.has(seen)).for_each(|(_, unparker)| unparker.unpark());
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(Readiness, Unparker)>> {
@@ -93,6 +86,40 @@ impl Source {
     }
 }
 
+/// Somebody who waits for a [`Source`], also if that ends by being unwound.
+pub(crate) struct Waits<'a> {
+    source: &'a Source,
+    unparker: Unparker,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.source.lock();
+        if let Some(index) = waiting.iter().position(|(_, other)| *other == self.unparker) {
+            waiting.swap_remove(index);
+        }
+    }
+}
+
 /// A coroutine's name within its loop. It is never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TaskId(pub(crate) u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_no_longer_waits_is_forgotten() {
+        let (source, unparker) = (Source::default(), Parker::for_thread(None).unparker());
+        let waits = source.wait(Readiness::READ, unparker.clone());
+        source.wake(Readiness::READ);
+        assert_eq!(source.lock().len(), 1);
+        drop(waits);
+        let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _waits = source.wait(Readiness::READ, unparker);
+            std::panic::resume_unwind(Box::new(()));
+        }));
+        assert!(unwound.is_err() && source.lock().is_empty());
+    }
+}
