@@ -427,3 +427,24 @@ fn a_shared_socket_outlives_loops() {
     let after = descriptors();
     assert!(after < before + 100, "{before} descriptors before 200 requests, and {after} after them");
 }
+
+/// More pieces than one system call takes go out all the same.
+#[test]
+fn many_pieces_are_one_write() {
+    for name in BackendName::ALL {
+        let running = serve(name, |request: &mut Request| {
+            // By then, what the kernel has to say of a new connection is old.
+            request.read_exact(&mut [0])?;
+            let pieces = vec![io::IoSlice::new(b"0123456789"); 2500];
+            assert_eq!(request.write_vectored(&pieces)?, 25_000);
+            Ok(())
+        });
+        let mut client = running.connect();
+        thread::sleep(Duration::from_millis(50));
+        client.write_all(b"x").expect("a byte goes out");
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).unwrap_or_else(|error| panic!("{name}: {error}, after {} bytes", all.len()));
+        assert_eq!(all, b"0123456789".repeat(2500), "{name}");
+        running.stop(PATIENCE);
+    }
+}

@@ -145,12 +145,12 @@ const MOST_PIECES: usize = 1024;
 
 /// Sends all pieces, as one message.
 pub(super) fn write_all_vectored(core: &Core, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-    let total = pieces.iter().map(|piece| piece.len()).sum();
+    let total = length(pieces);
     let mut writing = core.attempt(Readiness::WRITE);
     let mut sent = 0;
     if let Some(blocking) = writing.next_call().filter(|_| core.live.outbox().is_none() && total > 0) {
         let first = &pieces[..pieces.len().min(MOST_PIECES)];
-        let count = writing.call(total, blocking, |fd, blocking| socket::send_vectored(fd, first, blocking))?;
+        let count = writing.call(length(first), blocking, |fd, blocking| socket::send_vectored(fd, first, blocking))?;
         sent = count.unwrap_or(0);
     }
     core.live.count_written(sent);
@@ -159,6 +159,10 @@ pub(super) fn write_all_vectored(core: &Core, pieces: &[IoSlice<'_>]) -> io::Res
     }
     core.busy.set(false);
     Ok(total)
+}
+
+fn length(pieces: &[IoSlice<'_>]) -> usize {
+    pieces.iter().map(|piece| piece.len()).sum()
 }
 
 trait ConcatFrom {
