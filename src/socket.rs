@@ -34,7 +34,12 @@ pub(crate) fn open(addr: &Addr) -> io::Result<OwnedFd> {
         Scheme::Tcp | Scheme::Unix => SocketType::STREAM,
         Scheme::Udp | Scheme::Unixgram => SocketType::DGRAM,
     };
+    // At once, since another thread may start a program in between, where there is a way.
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    let socket = rustix::net::socket_with(family, kind, rustix::net::SocketFlags::CLOEXEC, None)?;
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
     let socket = rustix::net::socket(family, kind, None)?;
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
     rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
     Ok(socket)
 }

@@ -7,6 +7,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -447,4 +449,29 @@ fn many_pieces_are_one_write() {
         assert_eq!(all, b"0123456789".repeat(2500), "{name}");
         running.stop(PATIENCE);
     }
+}
+
+/// No program that is started while others connect is given their sockets.
+#[test]
+fn children_inherit_no_socket() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let addr = listener.local_addr().expect("its address");
+    thread::spawn(move || listener.incoming().for_each(drop));
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(SeqCst) {
+                    drop(net::TcpStream::connect(addr));
+                }
+            });
+        }
+        let inherited = |_| {
+            let listed = Command::new("ls").args(["-l", "/proc/self/fd"]).output().expect("ls runs");
+            String::from_utf8_lossy(&listed.stdout).contains("socket:")
+        };
+        let any = (0..500).any(inherited);
+        over.store(true, SeqCst);
+        assert!(!any);
+    });
 }
