@@ -475,3 +475,15 @@ fn children_inherit_no_socket() {
         assert!(!any);
     });
 }
+
+/// Anybody may lock a folder that he may read: a server starts there all the same.
+#[test]
+fn somebody_has_locked_the_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let locked = fs::File::open(folder.path()).expect("it opens");
+    rustix::fs::flock(&locked, rustix::fs::FlockOperation::LockExclusive).expect("nobody else has locked it");
+    let path = folder.path().join("server");
+    let (bound, is_bound) = mpsc::channel();
+    thread::spawn(move || bound.send(listener::UnixStream::bind(path)));
+    is_bound.recv_timeout(PATIENCE).expect("it does not wait for ever").expect("it listens");
+}

@@ -5,8 +5,11 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, flock};
+use rustix::io::Errno;
 
 use crate::addr::Addr;
 use crate::socket;
@@ -43,7 +46,7 @@ pub(super) fn bind(
         prepare()?;
         return Ok(None);
     };
-    // Between looking and replacing, no other server must do the same. Without permission to lock, all but that is kept.
+    // Between looking and replacing, no other server must do the same. Where there is no lock to be had, all but that is kept.
     let _lock = lock_folder(path);
     if let Some(mode) = mode {
         // The file is made with the socket's own mode, so that it never has a wider one.
@@ -67,10 +70,18 @@ pub(super) fn bind(
 }
 
 fn lock_folder(path: &Path) -> Option<fs::File> {
+    /// Servers hold the lock for a moment. Anybody who may read the folder could hold it for longer, and keep them from starting.
+    const PATIENCE: Duration = Duration::from_secs(1);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = fs::File::open(folder).ok()?;
-    flock(&folder, FlockOperation::LockExclusive).ok()?;
-    Some(folder)
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Some(folder),
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => thread::sleep(Duration::from_millis(1)),
+            Err(_) => return None,
+        }
+    }
 }
 
 /// Removes the socket file of a server that is gone.
