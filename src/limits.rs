@@ -78,11 +78,11 @@ impl Limits {
         let peer = peer.filter(|_| max != usize::MAX);
         if let Some(peer) = peer {
             let mut peers = self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = peers.entry(peer).or_default();
-            if *count >= max {
+            // No entry is made for a peer that is turned away: there may be very many.
+            if peers.get(&peer).is_some_and(|count| *count >= max) || max == 0 {
                 return None;
             }
-            *count += 1;
+            *peers.entry(peer).or_default() += 1;
         }
         self.shared.live.fetch_add(1, SeqCst);
         Some(Permit { peer })
@@ -163,6 +163,8 @@ mod tests {
         limits.release(&first);
         limits.release(&second);
         limits.release(&limits.admit(Some(one)).unwrap());
+        limits.set_max_per_peer(0);
+        assert!(limits.admit(Some(one)).is_none());
         assert!(limits.shared.peers.lock().unwrap().is_empty());
     }
 }
