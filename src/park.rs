@@ -39,6 +39,8 @@ pub(crate) struct Context {
     live: OnceCell<Weak<Live>>,
     /// Whether this is the request itself, whose socket is the parker's own, and not what it has spawned.
     owner: Cell<bool>,
+    /// Its loop ends, and cuts off whatever is left there.
+    cut: Cell<bool>,
     /// How the request's socket may be ready: a direction is taken out when the kernel had no more, and back in by a wait.
     pub(crate) ready: Cell<Readiness>,
     /// I/O calls that may still succeed without waiting before the others have their turn; long ones cost as much as several.
@@ -161,8 +163,14 @@ impl<T> Offloaded<T> {
 
 impl Context {
     pub(crate) fn new(parker: Parker) -> Rc<Context> {
-        let (live, owner, budget) = (OnceCell::new(), Cell::new(false), Cell::new(BUDGET));
-        Rc::new(Context { parker, live, owner, ready: Cell::new(Readiness::READ.with(Readiness::WRITE)), budget })
+        Rc::new(Context {
+            parker,
+            live: OnceCell::new(),
+            owner: Cell::new(false),
+            cut: Cell::new(false),
+            ready: Cell::new(Readiness::READ.with(Readiness::WRITE)),
+            budget: Cell::new(BUDGET),
+        })
     }
 
     /// Runs `call` in this context.
@@ -187,9 +195,14 @@ impl Context {
         self.live.get()?.upgrade()
     }
 
-    /// Fails once the request has been cut off. Whoever tries again all the same lets the others run.
+    /// Fails once the request has been cut off, or the loop. Whoever tries again all the same lets the others run.
     pub(crate) fn check(&self) -> io::Result<()> {
-        self.live().map_or(Ok(()), |live| live.check()).inspect_err(|_| self.spend(0))
+        let checked = match self.live() {
+            Some(live) => live.check(),
+            None if self.cut.get() => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the event loop ends")),
+            None => Ok(()),
+        };
+        checked.inspect_err(|_| self.spend(0))
     }
 
     /// Begins to run work where it may block. When it is done, it unparks this.
@@ -272,6 +285,7 @@ impl Context {
     fn learn(&self, seen: Readiness) {
         self.ready.set(self.ready.get().with(seen));
         if seen.has(Readiness::CUT) {
+            self.cut.set(true);
             if let Some(live) = self.live() {
                 live.cut();
             }

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use socketserver::backend::{Backend, BackendName, EventLoop};
 use socketserver::listener::{self, Bind, Tcp};
 use socketserver::{
     EventLoopTcpServer, Failure, HandlerFactory, Hooks, Incoming, Monitor, Request, Sender, Served, Server,
-    ShutdownHandle, ThreadingTcpServer, net, sync,
+    ShutdownHandle, ThreadingTcpServer, net, spawn, sync,
 };
 
 /// Longer than anything here takes, even on a busy machine.
@@ -486,4 +486,35 @@ fn somebody_has_locked_the_folder() {
     let (bound, is_bound) = mpsc::channel();
     thread::spawn(move || bound.send(listener::UnixStream::bind(path)));
     is_bound.recv_timeout(PATIENCE).expect("it does not wait for ever").expect("it listens");
+}
+
+/// What a request has spawned, and nobody has joined, ends with the loops: by an error, so that it may clean up.
+#[test]
+fn siblings_end_with_their_loops() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let (began, has_begun) = mpsc::channel();
+    let counted = ended.clone();
+    let handler = move |_: &mut Request| {
+        let (ended, began) = (counted.clone(), began.clone());
+        spawn(move || {
+            began.send(()).expect("the test waits for this");
+            while socketserver::sleep(Duration::from_millis(5)).is_ok() {}
+            ended.fetch_add(1, SeqCst);
+        })?;
+        // Both requests at a time: so one of them is on another loop.
+        socketserver::sleep(Duration::from_millis(100))
+    };
+    let mut server = Server::new(Tcp::bind("127.0.0.1:0").expect("a listener"), EventLoop::new(2), handler);
+    let (addr, handle) = (server.local_addr().as_inet().expect("an IP address"), server.shutdown_handle());
+    let serving = thread::spawn(move || server.serve_forever().map(|_| server));
+    let clients = [(); 2].map(|()| TcpStream::connect(addr).expect("a connection"));
+    for mut client in clients {
+        has_begun.recv_timeout(PATIENCE).expect("it has been spawned");
+        assert_eq!(client.read(&mut [0]).expect("the request ends"), 0);
+    }
+    handle.shutdown();
+    let server = serving.join().expect("no panic").expect("serving ends well");
+    assert_eq!(ended.load(SeqCst), 1);
+    let closed = server.shutdown_deadline(PATIENCE).close().expect("it closes");
+    assert_eq!((closed.unfinished, ended.load(SeqCst)), (0, 2));
 }

@@ -208,7 +208,7 @@ impl Backend for EventLoop {
     }
 
     fn needs_thread(&self) -> bool {
-        self.local.as_ref().and_then(Pinned::get).is_some_and(|local| !local.is_empty())
+        self.local.as_ref().and_then(Pinned::get).is_some_and(Reactor::has_requests)
     }
 
     fn deactivate(&mut self) {

@@ -29,7 +29,7 @@ pub(super) enum Message {
     Spawn(Box<dyn Sibling>),
     /// Resume this task, if it is parked.
     Unpark(TaskId),
-    /// End when the last task has ended.
+    /// End when the last request has ended.
     Stop,
 }
 

@@ -44,15 +44,18 @@ pub(super) struct Reactor {
     /// The inbox as its tasks see it.
     home: Rc<Arc<dyn Home>>,
     messages: Receiver<Message>,
+    /// How many of the tasks are requests, which a loop sees to their end.
+    requests: usize,
     /// Tasks started so far: a task's id is never given twice.
     started: u32,
     /// The inbox asks it to end when its last task has ended.
     stopping: bool,
 }
 
-/// A request on a coroutine.
+/// A request on a coroutine, or what it has spawned.
 struct Task {
     coroutine: Coroutine,
+    kind: Kind,
     /// How many were started before it: with its slot, that makes its id.
     number: u32,
     /// In which ways its socket being ready resumes it.
@@ -61,6 +64,12 @@ struct Task {
     seen: Readiness,
     /// It is in `ready`.
     queued: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Request,
+    Sibling,
 }
 
 impl Reactor {
@@ -90,14 +99,15 @@ impl Reactor {
             home: Rc::new(inbox.clone()),
             inbox,
             messages,
+            requests: 0,
             started: 0,
             stopping: false,
         })
     }
 
-    /// Turns until it is asked to stop and its last task has ended.
+    /// Turns until it is asked to stop and its last request has ended.
     pub(super) fn run(&mut self) {
-        while !self.stopping || !self.is_empty() {
+        while !self.stopping || self.has_requests() {
             if let Err(error) = self.turn(None) {
                 // Nothing that a request does leads here. Without a pause this could spin.
                 log::error!("an event loop cannot wait: {error}");
@@ -126,7 +136,7 @@ impl Reactor {
         for answer in self.answers.send() {
             // It waits for room, or finds out what is wrong, on a coroutine of its own.
             match self.stacks.acquire() {
-                Ok(stack) => self.run_task(stack, |parker| answer.send_in(&Context::new(parker))),
+                Ok(stack) => self.run_task(stack, Kind::Request, |parker| answer.send_in(&Context::new(parker))),
                 Err(error) => answer.fail(error),
             }
         }
@@ -152,7 +162,7 @@ impl Reactor {
             }
         }
         let answers = self.answers.clone();
-        self.run_task(stack, move |parker| {
+        self.run_task(stack, Kind::Request, move |parker| {
             if let Some(answer) = job.run_in(&Context::new(parker), now) {
                 answers.push(answer);
             }
@@ -162,13 +172,13 @@ impl Reactor {
     /// Starts what runs beside a request. If there is no stack for it, it is dropped, and whoever joins it hears of that.
     fn start_sibling(&mut self, sibling: Box<dyn Sibling>) {
         match self.stacks.acquire() {
-            Ok(stack) => self.run_task(stack, |parker| sibling.run(parker)),
+            Ok(stack) => self.run_task(stack, Kind::Sibling, |parker| sibling.run(parker)),
             Err(error) => log::warn!("no stack for a coroutine: {error}"),
         }
     }
 
     /// Puts `body` on a stack, in the next free slot, and runs it until it first waits.
-    fn run_task(&mut self, stack: Stack, body: impl FnOnce(Parker) + 'static) {
+    fn run_task(&mut self, stack: Stack, kind: Kind, body: impl FnOnce(Parker) + 'static) {
         let slot = self.tasks.vacant_key();
         let number = self.started;
         let id = task_id(slot, number);
@@ -176,13 +186,15 @@ impl Reactor {
         let home = self.home.clone();
         let coroutine = Coroutine::new(stack, move |suspender| body(Parker::Task(TaskParker { suspender, home, id })));
         let none = Readiness::NONE;
-        self.tasks.insert(Task { coroutine, number, interest: none, seen: none, queued: false });
+        self.tasks.insert(Task { coroutine, kind, number, interest: none, seen: none, queued: false });
+        self.requests += usize::from(kind == Kind::Request);
         self.inbox.tasks.store(self.tasks.len(), Relaxed);
         park::step_aside(|| self.resume(slot));
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.tasks.is_empty() && self.answers.is_empty()
+    /// Whether a request is in progress, or a reply still to be sent. What requests have spawned ends with the loop at the latest.
+    pub(super) fn has_requests(&self) -> bool {
+        self.requests > 0 || !self.answers.is_empty()
     }
 
     pub(super) fn load(&self) -> usize {
@@ -314,6 +326,7 @@ impl Reactor {
             None => {
                 self.timers.cancel(slot);
                 let task = self.tasks.remove(slot);
+                self.requests -= usize::from(task.kind == Kind::Request);
                 if let Some(stack) = task.coroutine.into_stack() {
                     self.stacks.release(stack);
                 }
