@@ -54,8 +54,6 @@ impl Threading {
 
 impl Backend for Threading {
     fn process_request(&mut self, job: Job) {
-        // `handle_request` takes no turns.
-        self.threads.reap();
         // Without a thread, the job is dropped, which refuses the request.
         if let Err(error) = self.threads.spawn(move || job.run()) {
             log::debug!("cannot start a thread: {error}");

@@ -29,12 +29,13 @@ impl Threads {
         self.handles.len()
     }
 
-    /// Starts a thread.
+    /// Starts a thread. Those that have ended are joined before, so that whoever takes no turns keeps none of them.
     ///
     /// # Errors
     ///
     /// The system's, if it has no room for another; `body` is dropped then.
     pub(super) fn spawn(&mut self, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        self.reap();
         let entry = self.handles.vacant_entry();
         let (key, ended) = (entry.key(), self.ended.0.clone());
         let mut builder = Builder::new().name(format!("{}-{}", self.name, self.started));
