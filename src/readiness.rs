@@ -10,7 +10,8 @@ impl Readiness {
     pub(crate) const READ: Readiness = Readiness(1);
     /// A write will not block.
     pub(crate) const WRITE: Readiness = Readiness(2);
-    /// The peer has closed, or the connection is broken: no further event need come, so reads must be tried to the end.
+    /// The peer has closed, has sent urgent data, or the connection is broken: no further event need come, so reads must be tried to
+    /// the end.
     pub(crate) const CLOSED: Readiness = Readiness(4);
 
     /// The loop ends: cut the request off.

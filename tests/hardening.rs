@@ -518,3 +518,28 @@ fn siblings_end_with_their_loops() {
     let closed = server.shutdown_deadline(PATIENCE).close().expect("it closes");
     assert_eq!((closed.unfinished, ended.load(SeqCst)), (0, 2));
 }
+
+/// A read ends in front of urgent data: what is behind it is read all the same.
+#[test]
+fn urgent_data_hides_nothing() {
+    for name in [BackendName::Threading, BackendName::EventLoop] {
+        let running = serve(name, |request: &mut Request| {
+            request.read_exact(&mut [0])?;
+            request.sleep(Duration::from_millis(100))?;
+            let mut rest = [0; 6];
+            request.read_exact(&mut rest)?;
+            request.write_all(&rest)
+        });
+        let mut client = running.connect();
+        thread::sleep(Duration::from_millis(30));
+        client.write_all(b"x").expect("a byte goes out");
+        thread::sleep(Duration::from_millis(30));
+        client.write_all(b"abc").expect("three bytes go out");
+        rustix::net::send(&client, b"!", rustix::net::SendFlags::OOB).expect("an urgent byte goes out");
+        client.write_all(b"def").expect("three bytes go out");
+        let mut rest = [0; 6];
+        client.read_exact(&mut rest).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(&rest, b"abcdef", "{name}");
+        running.stop(PATIENCE);
+    }
+}

@@ -26,6 +26,12 @@ use crate::readiness::Readiness;
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
 
+/// What a request wants to know of its connection: urgent data, too, where the system tells of that.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const ALL: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const ALL: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
 /// Events taken from the kernel in one turn.
 const EVENTS: usize = 1024;
 
@@ -155,8 +161,7 @@ impl Reactor {
         };
         if let Some(socket) = job.connection() {
             let token = Token(self.tasks.vacant_key());
-            let both = Interest::READABLE | Interest::WRITABLE;
-            if let Err(error) = self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, both) {
+            if let Err(error) = self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, ALL) {
                 self.stacks.release(stack);
                 return log::debug!("cannot watch a connection: {error}");
             }
@@ -234,6 +239,10 @@ impl Reactor {
                     }
                     if event.is_writable() {
                         seen = seen.with(Readiness::WRITE);
+                    }
+                    if event.is_priority() {
+                        // A read ends in front of urgent data, although there is more behind it.
+                        seen = seen.with(Readiness::CLOSED);
                     }
                     if event.is_read_closed() || event.is_write_closed() || event.is_error() {
                         seen = seen.with(Readiness::READ).with(Readiness::WRITE).with(Readiness::CLOSED);
