@@ -70,7 +70,7 @@
 //! installs no signal handler but the event loop's, which names a stack overflow. Linux is where it is tested; other Unixes are meant to compile.
 
 #![deny(unsafe_code)]
-#![cfg_attr(docsrs, feature(doc_auto_cfg))]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(not(unix))]
 compile_error!("socketserver needs a Unix system");
