@@ -21,7 +21,7 @@ use std::str::FromStr;
 /// | `127.0.0.1:9999` | TCP, the scheme being left out |
 ///
 /// Parsing resolves a host name with the system's resolver, which may block, and takes the first address that it
-/// gives. Printing is exact for everything but a Unix path that is not UTF-8.
+/// gives. Printing is exact, but for names that are not UTF-8, relative paths that begin with `@`, and having no name.
 ///
 /// ```
 /// use socketserver::Addr;

@@ -122,6 +122,8 @@ impl Outbox {
             queue.bytes.drain(..sent);
             queue.wake_writers();
         }
+        // A connection whose queue is empty holds no memory for it.
+        queue.bytes = VecDeque::new();
         self.pending.store(false, SeqCst);
         queue.end(fd);
         Ok(true)

@@ -72,6 +72,7 @@ impl Drop for Restore {
 }
 
 /// Says who runs on this thread now, and returns who did before.
+#[inline]
 fn replace_current(context: Option<Rc<Context>>) -> Option<Rc<Context>> {
     // While a thread ends, its own may be gone already.
     CURRENT.try_with(|current| current.replace(context)).ok().flatten()

@@ -172,7 +172,8 @@ impl Request {
     }
 
     /// Gives everything that this request still does `time` from now. After that every read, write, sleep and offload that
-    /// would wait fails with `TimedOut`, however lively the peer is. `None`, the default, is no limit.
+    /// would wait fails with `TimedOut`, however lively the peer is. `None`, the default, is no limit. Sockets in [`net`](crate::net) have
+    /// timeouts of their own, and waits in [`sync`](crate::sync) have none but those they are given.
     pub fn set_deadline(&mut self, time: Option<Duration>) {
         self.core.deadline.set(deadline(time));
     }

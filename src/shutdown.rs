@@ -36,6 +36,22 @@ use crate::waker::Waker;
 /// serving.join().unwrap()?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
+///
+/// To end with a signal, have a thread wait for it (here with the `signal-hook` crate): a signal handler itself must not call these
+/// methods, as they take locks.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use signal_hook::{consts::{SIGINT, SIGTERM}, iterator::Signals};
+/// use socketserver::{Request, ThreadingTcpServer};
+///
+/// let mut server = ThreadingTcpServer::bind("127.0.0.1:9999", |_: &mut Request| Ok(()))?;
+/// let handle = server.shutdown_handle();
+/// let mut signals = Signals::new([SIGINT, SIGTERM])?;
+/// std::thread::spawn(move || signals.forever().for_each(|_| handle.drain(Duration::from_secs(5))));
+/// server.serve_forever()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ShutdownHandle {
     control: Arc<Control>,
@@ -60,7 +76,8 @@ impl ShutdownHandle {
     }
 
     /// Ends serving for good: new connections are refused from now on, and what is in progress is cut after `grace`.
-    /// `Duration::ZERO` cuts at once; `Duration::MAX` never.
+    /// `Duration::ZERO` cuts at once; `Duration::MAX` never. A `Sequential` server refuses when its handler has returned, as it does
+    /// nothing else meanwhile.
     ///
     /// If the server serves again, it first opens its address again; a socket that it adopted it cannot.
     pub fn drain(&self, grace: Duration) {

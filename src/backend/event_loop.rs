@@ -162,8 +162,8 @@ impl EventLoop {
                 }
             })?;
             ready.recv().map_err(io::Error::other)??;
+            self.others.push(inbox.clone());
             self.watch(&inbox, sources)?;
-            self.others.push(inbox);
         }
         Ok(())
     }

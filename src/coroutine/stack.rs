@@ -86,14 +86,20 @@ impl Stacks {
 
     /// The mapping and index of the next stack that was never handed out.
     fn slot(&mut self) -> io::Result<(Rc<Mapping>, usize)> {
-        let count = match &self.carving {
+        let mut count = match &self.carving {
             Some((mapping, carved)) if (carved + 1) * self.stride <= mapping.len => {
                 return Ok((mapping.clone(), *carved));
             }
             Some((mapping, _)) => (mapping.len / self.stride * 2).min(LARGEST_MAPPING),
             None => FIRST_MAPPING,
         };
-        let mapping = Rc::new(Mapping::new(count, self.stride, self.page)?);
+        let mapping = loop {
+            match Mapping::new(count, self.stride, self.page) {
+                // Where there is no room for so many, there may be for fewer.
+                Err(_) if count > FIRST_MAPPING => count /= 2,
+                mapping => break Rc::new(mapping?),
+            }
+        };
         self.carving = Some((mapping.clone(), 0));
         Ok((mapping, 0))
     }
@@ -256,7 +262,8 @@ fn protect_limit() -> usize {
 /// Makes an overflow say what it is before the process ends. (The standard library does so for the stacks of its threads.)
 ///
 /// Done once in a process, when its first event loop is activated. A fault anywhere else is passed on to whatever handled it
-/// before. The handler runs on the alternative stack that std gives to each of its threads.
+/// before. The handler runs on the alternative stack that std gives to each of its threads; on others
+/// an overflow ends the process without the line.
 fn name_overflows() {
     static PREVIOUS: OnceLock<[libc::sigaction; 2]> = OnceLock::new();
     const SIGNALS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];

@@ -195,6 +195,7 @@ impl Framing for LengthDelimited {
         let header = match small.get_mut(..self.skip()) {
             Some(header) => header,
             None => {
+                large.try_reserve_exact(self.skip())?;
                 large.resize(self.skip(), 0);
                 &mut large[..]
             }

@@ -11,6 +11,9 @@ use crate::addr::{Addr, Scheme, ToAddr};
 use crate::socket;
 
 /// A bound UDP socket.
+///
+/// Bound to all interfaces (`0.0.0.0`, `[::]`), its replies leave from the address that the system routes by, which need not be the one that
+/// was asked; a client that minds, as most DNS clients do, is to be served by a socket bound to that address.
 pub struct Udp {
     receiver: Receiver,
     addr: Addr,

@@ -26,6 +26,9 @@ impl UnixDatagram {
     }
 }
 
+/// No system has longer datagrams: their length is a signed number of 32 bits.
+const LONGEST: usize = i32::MAX as usize;
+
 /// How a [`UnixDatagram`] listener is opened. From [`UnixDatagram::options`].
 #[derive(Clone, Debug)]
 pub struct UnixDatagramOptions {
@@ -43,7 +46,7 @@ impl UnixDatagramOptions {
     /// The longest packet that is taken whole, in bytes: 65,535 by default. Unix datagrams may be longer, and so may this; of a
     /// longer one the handler sees the beginning, with [`Request::is_truncated`](crate::Request::is_truncated).
     pub fn max_packet_size(mut self, bytes: usize) -> UnixDatagramOptions {
-        self.max_packet_size = bytes;
+        self.max_packet_size = bytes.min(LONGEST);
         self
     }
 

@@ -17,7 +17,8 @@ const CAPACITY: usize = 64 * 1024;
 /// A handle to a request in progress, from [`Request::sender`](crate::Request::sender), by which others write to its peer: a
 /// chat's other members, a thread that has news.
 ///
-/// It is cheap to clone, may be used from any thread and any handler, never waits, and does not keep the request alive.
+/// It is cheap to clone, may be used from any thread and any handler, and does not keep the request alive. [`send`](Sender::send) never
+/// waits; writing with [`Write`] does.
 ///
 /// ```
 /// use std::io::{self, BufRead};

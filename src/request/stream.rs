@@ -155,7 +155,7 @@ pub(super) fn write_all_vectored(core: &Core, pieces: &[IoSlice<'_>]) -> io::Res
     }
     core.live.count_written(sent);
     if sent < total {
-        write_all(core, &pieces.concat_from(sent))?;
+        write_all(core, &rest(pieces, sent))?;
     }
     core.busy.set(false);
     Ok(total)
@@ -165,15 +165,15 @@ fn length(pieces: &[IoSlice<'_>]) -> usize {
     pieces.iter().map(|piece| piece.len()).sum()
 }
 
-trait ConcatFrom {
-    /// The pieces as one, without the first `skip` bytes.
-    fn concat_from(&self, skip: usize) -> Vec<u8>;
-}
-
-impl ConcatFrom for [IoSlice<'_>] {
-    fn concat_from(&self, skip: usize) -> Vec<u8> {
-        self.iter().flat_map(|piece| piece.iter().copied()).skip(skip).collect()
+/// The pieces as one, without the first `sent` bytes.
+fn rest(pieces: &[IoSlice<'_>], mut sent: usize) -> Vec<u8> {
+    let mut rest = Vec::with_capacity(length(pieces) - sent);
+    for piece in pieces {
+        let skipped = sent.min(piece.len());
+        rest.extend_from_slice(&piece[skipped..]);
+        sent -= skipped;
     }
+    rest
 }
 
 /// How long a closing connection is read from after its last byte has been sent, at the most.

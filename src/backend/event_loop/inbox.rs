@@ -59,7 +59,8 @@ pub(super) struct Inbox {
 
 impl Inbox {
     pub(super) fn new(waker: Arc<Waker>, offload: Arc<Offload>) -> (Arc<Inbox>, Receiver<Message>) {
-        // As many messages as there are requests to run and to wake, each of which is limited elsewhere.
+        // As many messages as there are requests to run, which limits bound, and wakes: of one request, one for each message that somebody
+        // queues for its peer.
         let (messages, receiver) = unbounded();
         let inbox = Inbox {
             messages,

@@ -52,7 +52,7 @@ pub(super) struct Reactor {
     messages: Receiver<Message>,
     /// How many of the tasks are requests, which a loop sees to their end.
     requests: usize,
-    /// Tasks started so far: a task's id is never given twice.
+    /// Tasks started so far, which tells one from others in its slot.
     started: u32,
     /// The inbox asks it to end when its last task has ended.
     stopping: bool,
