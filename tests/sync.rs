@@ -200,6 +200,84 @@ on_every_backend! {
     a_cut_ends_the_wait_for_a_channel
 }
 
+/// A server of one loop, on which something waits for a client.
+struct Waiting {
+    running: Running,
+    client: TcpStream,
+}
+
+impl Waiting {
+    /// Returns when `wait` waits: in a request, or (`way` is `s`) in a sibling whose request is over.
+    fn start(way: u8, wait: impl Fn() + Clone + Send + Sync + 'static) -> Waiting {
+        let (tell, told) = channel::unbounded();
+        let running = serve(BackendName::EventLoop, move |request: &mut Request| {
+            let mut way = [0];
+            request.read_exact(&mut way)?;
+            let (tell, wait) = (tell.clone(), wait.clone());
+            let waits = move || {
+                tell.send(()).expect("the test listens");
+                wait();
+            };
+            match way[0] {
+                b'w' => waits(),
+                b's' => drop(spawn(waits)?),
+                _ => {}
+            }
+            request.write_all(b"!")
+        });
+        let mut client = running.connect();
+        client.write_all(&[way]).expect("a write");
+        told.recv_timeout(Duration::from_secs(30)).expect("it is about to wait");
+        // It runs until it waits; only then the loop serves another.
+        let mut other = running.connect();
+        other.write_all(b"?").expect("a write");
+        other.read_exact(&mut [0]).expect("a reply");
+        Waiting { running, client }
+    }
+}
+
+/// Two servers wait for the same, and the first one ends: what comes then is for the second.
+fn a_wake_is_for_those_who_are_left(wait: impl Fn() + Clone + Send + Sync + 'static, wake: impl FnOnce()) {
+    let gone = [b'w', b's'].map(|way| Waiting::start(way, wait.clone()));
+    for waiting in gone {
+        waiting.running.stop(Duration::ZERO);
+    }
+    let mut left = Waiting::start(b'w', wait);
+    wake();
+    left.client.read_exact(&mut [0]).expect("it is woken");
+    assert_eq!(left.running.stop(Duration::from_secs(5)), 0);
+}
+
+#[test]
+fn an_unwound_waiter_takes_no_mutex_with_it() {
+    let mutex = Arc::new(Mutex::new(()));
+    let its_mutex = mutex.clone();
+    let guard = mutex.lock();
+    a_wake_is_for_those_who_are_left(move || drop(its_mutex.lock()), move || drop(guard));
+}
+
+#[test]
+fn an_unwound_waiter_takes_no_notification_with_it() {
+    let shared = Arc::new((Mutex::new(false), Condvar::new()));
+    let (ready, changed) = &*shared;
+    let its_shared = shared.clone();
+    let wait = move || drop(its_shared.1.wait_while(its_shared.0.lock().unwrap(), |ready| !*ready));
+    let wake = || {
+        *ready.lock().unwrap() = true;
+        changed.notify_one();
+    };
+    a_wake_is_for_those_who_are_left(wait, wake);
+}
+
+#[test]
+fn an_unwound_waiter_takes_no_value_with_it() {
+    let (sender, receiver) = channel::unbounded();
+    let wait = move || {
+        let _ = receiver.recv();
+    };
+    a_wake_is_for_those_who_are_left(wait, || sender.send(()).expect("somebody receives"));
+}
+
 #[test]
 fn ends_that_are_gone_are_told() {
     let (sender, receiver) = channel::bounded::<u8>(1);

@@ -112,12 +112,14 @@ impl Condvar {
         let me = context.parker.unparker();
         let mutex = guard.mutex;
         // Added before the mutex is given back: whoever changes something after that notifies this one, too.
-        let ticket = self.waiters.add(&me);
+        let place = self.waiters.queue_up(&me);
         drop(guard);
         // If it cannot wait, it returns early; taking the mutex says why.
         let _ = context.park(until);
-        self.waiters.remove(ticket);
-        mutex.lock()
+        let locked = mutex.lock();
+        // Only now: one who is woken, but does not get the mutex, has changed nothing for those who wait behind it.
+        place.leave();
+        locked
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -20,9 +21,9 @@ struct Queue {
     last: u64,
 }
 
-/// The place of one who waits, for one wait.
+/// The number of a place in the queue.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Ticket(u64);
+struct Ticket(u64);
 
 impl Waiters {
     /// Tries until there is a result, and waits between two tries, at the most until the deadline.
@@ -44,21 +45,13 @@ impl Waiters {
                 return Ok(result);
             }
             // What happens from here on is told. What has happened since that try is seen by one more.
-            let ticket = self.add(&me);
-            let waited = match attempt() {
-                Some(result) => Ok(Some(result)),
-                None => self.park(&context, until, heeds_cut).map(|()| None),
-            };
-            let woken = !self.remove(ticket);
-            match waited {
-                Ok(None) => continue,
-                // A wake that came all the same was meant for somebody who goes on to try.
-                _ if woken => self.wake_one(),
-                _ => {}
+            let place = self.queue_up(&me);
+            if let Some(result) = attempt() {
+                return Ok(result);
             }
-            if let Some(result) = waited.transpose() {
-                return result;
-            }
+            self.park(&context, until, heeds_cut)?;
+            // It goes on to try: if it was woken, that was meant for it.
+            place.leave();
         }
     }
 
@@ -73,16 +66,16 @@ impl Waiters {
     }
 
     /// Adds somebody who is about to wait.
-    pub(super) fn add(&self, waiter: &Unparker) -> Ticket {
+    pub(super) fn queue_up(&self, waiter: &Unparker) -> Place<'_> {
         let mut queue = self.lock();
         queue.last += 1;
         let ticket = Ticket(queue.last);
         queue.waiting.push_back((ticket, waiter.clone()));
-        ticket
+        Place { waiters: self, ticket }
     }
 
     /// Takes somebody out who waits no longer. `false` if it is not there: it has been woken.
-    pub(super) fn remove(&self, ticket: Ticket) -> bool {
+    fn remove(&self, ticket: Ticket) -> bool {
         let mut queue = self.lock();
         let found = queue.waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket);
         found.is_ok_and(|index| queue.waiting.remove(index).is_some())
@@ -103,5 +96,32 @@ impl Waiters {
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of one who waits, for one wait. Whoever just drops it has given up, or is unwound in the middle of its wait, because its
+/// loop is gone: if it has been woken already, the next one is woken instead.
+#[must_use = "who has no place is not woken"]
+pub(super) struct Place<'a> {
+    waiters: &'a Waiters,
+    ticket: Ticket,
+}
+
+impl Place<'_> {
+    /// Ends the wait of one who goes on; `true` if it has been woken.
+    pub(super) fn leave(self) -> bool {
+        !ManuallyDrop::new(self).remove()
+    }
+
+    fn remove(&self) -> bool {
+        self.waiters.remove(self.ticket)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.remove() {
+            self.waiters.wake_one();
+        }
     }
 }
