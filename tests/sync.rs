@@ -8,7 +8,7 @@ use std::io::{self, BufRead, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socketserver::backend::{Backend, BackendName, EventLoop};
 use socketserver::sync::{Condvar, Mutex, channel};
@@ -178,6 +178,49 @@ fn a_condvar_wakes_whom_it_concerns(name: BackendName) {
     assert_eq!(running.stop(Duration::from_secs(5)), 0);
 }
 
+/// It is notified in time, by one who keeps the mutex until the time is over.
+fn who_is_notified_in_time_is_not_timed_out(name: BackendName) {
+    const TIMEOUT: Duration = Duration::from_millis(200);
+    let running = serve(name, |request: &mut Request| {
+        let shared = Arc::new((Mutex::new(()), Condvar::new()));
+        let (mutex, changed) = &*shared;
+        let guard = mutex.lock().unwrap();
+        let over = Instant::now() + TIMEOUT;
+        let its_shared = shared.clone();
+        let other = spawn(move || {
+            let guard = its_shared.0.lock().unwrap();
+            its_shared.1.notify_one();
+            let in_time = Instant::now() < over;
+            // Somewhat longer: the wait began after the clock was read.
+            socketserver::sleep(TIMEOUT * 2).map(|()| drop(guard))?;
+            io::Result::Ok(in_time)
+        })?;
+        let (guard, timed_out) = changed.wait_timeout(guard, TIMEOUT).unwrap();
+        drop(guard);
+        // On a machine that is too busy it was not in time, and then that may be said.
+        let in_time = other.join()??;
+        write!(request, "{}", in_time && timed_out)
+    });
+    assert_eq!(io::read_to_string(running.connect()).expect("a reply"), "false");
+    assert_eq!(running.stop(Duration::from_secs(5)), 0);
+}
+
+fn who_is_not_notified_is_timed_out(name: BackendName) {
+    let running = serve(name, |request: &mut Request| {
+        let (mutex, changed) = (Mutex::new(()), Condvar::new());
+        let over = Instant::now() + Duration::from_millis(20);
+        let mut guard = mutex.lock().unwrap();
+        let mut timed_out = false;
+        while !timed_out {
+            (guard, timed_out) = changed.wait_timeout(guard, over.saturating_duration_since(Instant::now())).unwrap();
+        }
+        drop(guard);
+        write!(request, "{}", Instant::now() >= over)
+    });
+    assert_eq!(io::read_to_string(running.connect()).expect("a reply"), "true");
+    assert_eq!(running.stop(Duration::from_secs(5)), 0);
+}
+
 fn a_cut_ends_the_wait_for_a_channel(name: BackendName) {
     let (_keep, receiver) = channel::unbounded::<()>();
     let (told, outcome) = channel::unbounded();
@@ -197,6 +240,8 @@ on_every_backend! {
     a_channel_carries_everything_in_order
     a_thread_may_be_at_the_other_end
     a_condvar_wakes_whom_it_concerns
+    who_is_notified_in_time_is_not_timed_out
+    who_is_not_notified_is_timed_out
     a_cut_ends_the_wait_for_a_channel
 }
 

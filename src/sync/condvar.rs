@@ -1,7 +1,7 @@
 //! [`Condvar`]: waits until somebody has changed what a mutex protects.
 
 use std::fmt;
-use std::sync::LockResult;
+use std::sync::{LockResult, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::mutex::MutexGuard;
@@ -48,7 +48,8 @@ impl Condvar {
     ///
     /// As [`Mutex::lock`](super::Mutex::lock).
     pub fn wait<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
-        self.wait_until(guard, None)
+        let (locked, _) = self.wait_until(guard, None);
+        locked
     }
 
     /// Waits until `condition` no longer holds.
@@ -71,7 +72,8 @@ impl Condvar {
         Ok(guard)
     }
 
-    /// As [`wait`](Condvar::wait), for `timeout` at the most; `true` if that has passed.
+    /// As [`wait`](Condvar::wait), for `timeout` at the most; `true` if that has passed and nobody has notified this. Whoever is notified
+    /// in time has been, however long it takes to get the mutex back.
     ///
     /// # Errors
     ///
@@ -85,11 +87,9 @@ impl Condvar {
         guard: MutexGuard<'a, T>,
         timeout: Duration,
     ) -> LockResult<(MutexGuard<'a, T>, bool)> {
-        let until = deadline(Some(timeout));
-        let over = || until.is_some_and(|until| Instant::now() >= until);
-        match self.wait_until(guard, until) {
-            Ok(guard) => Ok((guard, over())),
-            Err(poisoned) => Err(std::sync::PoisonError::new((poisoned.into_inner(), over()))),
+        match self.wait_until(guard, deadline(Some(timeout))) {
+            (Ok(guard), timed_out) => Ok((guard, timed_out)),
+            (Err(poisoned), timed_out) => Err(PoisonError::new((poisoned.into_inner(), timed_out))),
         }
     }
 
@@ -103,11 +103,12 @@ impl Condvar {
         self.waiters.wake_all();
     }
 
+    /// Waits; also tells whether the deadline has passed without a notification.
     fn wait_until<'a, T: ?Sized>(
         &self,
         guard: MutexGuard<'a, T>,
         until: Option<Instant>,
-    ) -> LockResult<MutexGuard<'a, T>> {
+    ) -> (LockResult<MutexGuard<'a, T>>, bool) {
         let context = park::current();
         let me = context.parker.unparker();
         let mutex = guard.mutex;
@@ -118,8 +119,8 @@ impl Condvar {
         let _ = context.park(until);
         let locked = mutex.lock();
         // Only now: one who is woken, but does not get the mutex, has changed nothing for those who wait behind it.
-        place.leave();
-        locked
+        let notified = place.leave();
+        (locked, !notified && until.is_some_and(|until| Instant::now() >= until))
     }
 }
 
