@@ -11,6 +11,7 @@ mod stack;
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use std::io;
 use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::thread::{self, ThreadId};
@@ -96,13 +97,32 @@ impl Drop for Coroutine {
     /// The last resort for a coroutine that is suspended when its loop is gone: its stack is unwound, so that its destructors
     /// run. Where that cannot be, because there is no unwinding or this thread is unwinding already, it is leaked.
     fn drop(&mut self) {
-        if let Some(inner) = self.inner.take().filter(|inner| inner.started() && !inner.done()) {
-            if cfg!(panic = "abort") || thread::panicking() {
-                std::mem::forget(inner);
+        if !self.inner.as_ref().is_some_and(|inner| inner.started() && !inner.done()) {
+            return;
+        }
+        if cfg!(panic = "abort") || thread::panicking() {
+            std::mem::forget(self.inner.take());
+            return;
+        }
+        // One that catches that and waits again is told again, some times.
+        let end = catch_unwind(AssertUnwindSafe(|| (0..UNWINDS).any(|_| self.resume(Readiness::UNWIND).is_none())));
+        match end {
+            Ok(true) => {}
+            Ok(false) => {
+                log::error!("a coroutine goes on although its loop is gone, and is leaked: it catches what unwinds it");
+                std::mem::forget(self.inner.take());
             }
+            Err(payload) if payload.is::<Unwound>() => {}
+            Err(panic) => resume_unwind(panic),
         }
     }
 }
+
+/// How often a coroutine is unwound that catches that and goes on.
+const UNWINDS: usize = 1000;
+
+/// What the stack of a coroutine that is dropped is unwound with. It is no panic, though whoever catches it may take it for one.
+pub(crate) struct Unwound;
 
 /// The body's own end of a [`Coroutine`]: with this it suspends itself.
 pub(crate) struct Suspender {
@@ -127,7 +147,12 @@ impl Suspender {
         // alone, which keeps it in the context of what it runs (`park::Context`). That is the current one of this thread only
         // while the body runs, and handlers cannot name it. So this code runs inside the body, on the coroutine's own stack,
         // which is what `Yielder::suspend` asks for.
-        Ok(unsafe { self.yielder.as_ref() }.suspend((pause, depth)))
+        let seen = unsafe { self.yielder.as_ref() }.suspend((pause, depth));
+        if seen.has(Readiness::UNWIND) {
+            // Without a word from the panic hook.
+            resume_unwind(Box::new(Unwound));
+        }
+        Ok(seen)
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 
 use crate::addr::Addr;
+use crate::coroutine::Unwound;
 use crate::listener::Incoming;
 
 /// What one overrides in Python's `BaseServer` to filter requests, to hear of failures and to do something now and then.
@@ -81,7 +82,8 @@ pub enum FailureClass {
     Disconnect,
     /// A timeout or the request's deadline has passed: `TimedOut`. Logged on level `info`: any peer can bring it about.
     Timeout,
-    /// The server ended and cut the request off, or a [`Sender`](crate::Sender) closed it. Logged on level `info`.
+    /// The server ended and cut the request off, or a [`Sender`](crate::Sender) closed it: its handler returned `ConnectionAborted`, or
+    /// never, so that its stack was unwound. Logged on level `info`.
     Cut,
     /// Any other error. Logged on level `error`.
     Handler,
@@ -129,12 +131,29 @@ impl fmt::Display for Failure<'_> {
     }
 }
 
-/// Runs what a user has written; a panic becomes an error with the panic's message.
-pub(crate) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, io::Error> {
+/// How something that a user has written failed.
+pub(crate) struct Failed {
+    /// What it returned; for a panic, an error with its message.
+    pub(crate) error: io::Error,
+    pub(crate) panicked: bool,
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Failed {
+        Failed { error, panicked: false }
+    }
+}
+
+/// Runs what a user has written, which may panic, or be unwound because its loop is gone.
+pub(crate) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, Failed> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).map_err(|payload| {
+        if payload.is::<Unwound>() {
+            let text = "the request was cut off, and its handler never returned: its stack was unwound";
+            return io::Error::new(ErrorKind::ConnectionAborted, text).into();
+        }
         let error = io::Error::other(message(payload.as_ref()));
         discard(payload);
-        error
+        Failed { error, panicked: true }
     })
 }
 

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use crate::addr::Addr;
 use crate::handler::RequestHandler;
-use crate::hooks::{Failure, FailureClass, Hooks, catch};
+use crate::hooks::{Failed, Failure, FailureClass, Hooks, catch};
 use crate::limits::{Limits, Permit};
 use crate::listener::{Content, Incoming};
 use crate::live::{Live, LiveSet};
@@ -148,12 +148,6 @@ pub(crate) struct Service {
     pub(crate) refusing: Arc<AtomicBool>,
 }
 
-/// How a request failed: the first failure, and whether that was a panic.
-struct Failed {
-    error: io::Error,
-    panicked: bool,
-}
-
 impl Service {
     /// Runs the handler through its stages. This is the one place that calls it, and the boundary of its panics.
     fn serve(&self, request: &mut Request) -> Result<(), Failed> {
@@ -162,7 +156,7 @@ impl Service {
             (self.factory)(&mut |handler| outcome = run_stages(handler, request));
         });
         // The handler's constructor or destructor has panicked.
-        outcome.and(life.map_err(panicked))
+        outcome.and(life)
     }
 
     /// Counts the end of a request, and tells the hook of a failure.
@@ -189,7 +183,7 @@ impl Service {
         let told = catch(|| self.hooks.handle_error(&Failure { error: &error, class, peer }));
         let dropped = catch(|| drop(error));
         for panic in [told, dropped].into_iter().filter_map(Result::err) {
-            log::error!("the hook handle_error, or the error that it was told, panicked for {peer}: {panic}");
+            log::error!("the hook handle_error, or the error that it was told, panicked for {peer}: {}", panic.error);
         }
     }
 }
@@ -210,16 +204,5 @@ fn run_stages(handler: &mut dyn RequestHandler, request: &mut Request) -> Result
 }
 
 fn stage(call: impl FnOnce() -> io::Result<()>) -> Result<(), Failed> {
-    match catch(call) {
-        Ok(result) => result.map_err(failed),
-        Err(panic) => Err(panicked(panic)),
-    }
-}
-
-fn failed(error: io::Error) -> Failed {
-    Failed { error, panicked: false }
-}
-
-fn panicked(error: io::Error) -> Failed {
-    Failed { error, panicked: true }
+    Ok(catch(call)??)
 }

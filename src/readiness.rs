@@ -17,6 +17,9 @@ impl Readiness {
     /// The loop ends: cut the request off.
     pub(crate) const CUT: Readiness = Readiness(8);
 
+    /// The loop is gone: unwind the stack. (See `coroutine::Unwound`.)
+    pub(crate) const UNWIND: Readiness = Readiness(16);
+
     pub(crate) fn with(self, other: Readiness) -> Readiness {
         Readiness(self.0 | other.0)
     }

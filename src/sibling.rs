@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
-use crate::hooks::catch;
+use crate::coroutine::Unwound;
+use crate::hooks::{Failed, catch};
 use crate::live::Live;
 use crate::park::{self, Context, Parker, Sibling, Unparker};
 
@@ -69,8 +70,8 @@ impl<T: Send, F: FnOnce() -> T + Send> Sibling for Beside<F, T> {
         }
         // If nobody joins, the outcome goes with `end`, and that is a user's value, whose destructor may panic.
         end.0.end(Some(outcome));
-        if let Err(panic) = catch(|| drop(end)) {
-            log::error!("what a sibling left behind panicked when it was dropped: {panic}");
+        if let Err(Failed { error, .. }) = catch(|| drop(end)) {
+            log::error!("what a sibling left behind panicked when it was dropped: {error}");
         }
     }
 }
@@ -86,7 +87,8 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     ///
-    /// `ConnectionAborted` if the request is cut off meanwhile; `Other` if the sibling could not be run, for lack of a stack.
+    /// `ConnectionAborted` if the request is cut off meanwhile, or the sibling was unwound because its loop is gone; `Other` if it could
+    /// not be run, for lack of a stack.
     pub fn join(self) -> io::Result<T> {
         let context = park::current();
         loop {
@@ -99,6 +101,10 @@ impl<T> JoinHandle<T> {
                         drop(state);
                         return match outcome {
                             Some(Ok(value)) => Ok(value),
+                            Some(Err(payload)) if payload.is::<Unwound>() => Err(io::Error::new(
+                                io::ErrorKind::ConnectionAborted,
+                                "it was unwound: its loop is gone",
+                            )),
                             Some(Err(panic)) => resume_unwind(panic),
                             None => Err(io::Error::other("it could not be run: there was no stack for it")),
                         };

@@ -74,6 +74,8 @@ table! {
             a_handler_that_ignores_errors_after_the_cut_still_ends
             a_stop_cuts_hundreds_in_time
             what_no_cut_ends_is_unwound_with_its_loop
+            a_panic_of_one_that_is_unwound_is_a_panic
+            who_joins_a_sibling_that_is_unwound_learns_it
             a_panic_with_a_worse_payload_of_a_forgotten_sibling_ends_nothing_else
             a_worse_result_of_forgotten_work_costs_no_thread;
         fairness:

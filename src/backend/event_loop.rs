@@ -66,7 +66,8 @@ use crate::waker::Waker;
 /// an error. With `panic = "abort"` a panic ends the process, as everywhere.
 ///
 /// **The end.** A request that is cut off is not unwound: its I/O fails from then on, so that it leaves through `?`. One that ignores
-/// errors and never ends is unwound in the end, if its loop is gone.
+/// errors and never ends is unwound in the end, if its loop is gone: its destructors run, a [`sync::Mutex`](crate::sync::Mutex) that it
+/// holds is poisoned, and it is reported as cut off, not as a panic. With `panic = "abort"` it is leaked.
 ///
 /// **The stack.** A coroutine's stack is 256 KiB of address space ([`stack_size`](EventLoop::stack_size)) with a guard page below. An
 /// overflow ends the process with a line that says so. Only pages that have been touched take memory, 4 KiB each; a stack that lies

@@ -5,7 +5,8 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::{Failed, Ticket, failed};
+use super::Ticket;
+use crate::hooks::Failed;
 use crate::live::Socket;
 use crate::park::Context;
 use crate::request::Reply;
@@ -42,14 +43,14 @@ impl Answer {
         self.ticket.permit.get_or_insert_with(|| limits.readmit());
         context.begin(&self.reply.live);
         context.enter(|| {
-            let outcome = self.reply.send(context).map_err(failed);
+            let outcome = self.reply.send(context).map_err(Failed::from);
             self.end(outcome);
         });
     }
 
     /// Gives the reply up.
     pub(crate) fn fail(self, error: io::Error) {
-        self.end(Err(failed(error)));
+        self.end(Err(error.into()));
     }
 
     /// Makes room for another request: a reply that is about to be sent with others is not what limits are for.

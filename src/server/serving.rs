@@ -9,7 +9,7 @@ use super::accept::Verdict;
 use super::{AFTER_CUT, Served, Server};
 use crate::addr::Addr;
 use crate::backend::{Backend, Sources};
-use crate::hooks::{FailureClass, Hooks, catch};
+use crate::hooks::{Failed, FailureClass, Hooks, catch};
 use crate::job::Job;
 use crate::listener::{Content, Incoming, Listener};
 use crate::live::Socket;
@@ -169,7 +169,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
         let (error, class) = match catch(|| self.service.hooks.verify_request(incoming)) {
             Ok(Ok(verified)) => return verified,
             Ok(Err(error)) => (error, FailureClass::Handler),
-            Err(panic) => (panic, FailureClass::Panic),
+            Err(panic) => (panic.error, FailureClass::Panic),
         };
         self.service.handle_error(error, class, &incoming.peer);
         false
@@ -219,7 +219,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
     }
 
     pub(super) fn hook(&self, name: &str, call: impl FnOnce(&dyn Hooks)) {
-        if let Err(error) = catch(|| call(&*self.service.hooks)) {
+        if let Err(Failed { error, .. }) = catch(|| call(&*self.service.hooks)) {
             log::error!("the hook {name} panicked: {error}");
         }
     }

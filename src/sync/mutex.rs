@@ -26,6 +26,9 @@ use super::waiters::Waiters;
 /// # drop(server);
 /// # Ok::<(), io::Error>(())
 /// ```
+///
+/// What goes for one who has panicked while holding it goes for a request that was unwound, because its event loop was gone (see
+/// [`EventLoop`](crate::backend::EventLoop#rules-for-handlers)): it left off in the middle as well, and the mutex is poisoned.
 #[derive(Default)]
 pub struct Mutex<T: ?Sized> {
     waiters: Waiters,

@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use socketserver::backend::EventLoop;
 use socketserver::net::TcpStream;
-use socketserver::{HandlerFactory, JoinHandle, Request};
+use socketserver::{Failure, FailureClass, HandlerFactory, Hooks, JoinHandle, Request};
 
 use crate::support::cell::{Cell, Place, bind_with};
 use crate::support::client::Client;
 use crate::support::running::{Running, close};
-use crate::support::{PATIENCE, assert_cut_at, receive};
+use crate::support::{PATIENCE, assert_cut_at, receive, within};
 
 const DEADLINE: Duration = Duration::from_millis(250);
 
@@ -363,9 +363,11 @@ pub fn what_no_cut_ends_is_unwound_with_its_loop(cell: Cell) {
     std::mem::forget(lock.lock());
     let (began, beginning) = unbounded();
     let dropped: Arc<AtomicBool> = Arc::default();
-    let its_dropped = dropped.clone();
-    let (_place, running) = start(cell, move |request: &mut Request| {
+    let held: Arc<socketserver::sync::Mutex<()>> = Arc::default();
+    let (its_dropped, its_held) = (dropped.clone(), held.clone());
+    let (_place, running, failures) = start_and_hear(cell, move |request: &mut Request| {
         let _tells = Tells(its_dropped.clone());
+        let _guard = its_held.lock();
         let _ = began.send(());
         drop(lock.lock());
         request.write_all(b"never")
@@ -378,8 +380,85 @@ pub fn what_no_cut_ends_is_unwound_with_its_loop(cell: Cell) {
     assert_cut_at(DEADLINE, asked.elapsed());
     assert_eq!((served.cut, served.unfinished), (1, 1));
     assert!(dropped.load(SeqCst), "its destructors have run");
+    assert!(held.is_poisoned(), "it left off in the middle");
     assert!(client.is_hung_up());
-    assert_eq!(close(server).failed, 1);
+    let stats = close(server);
+    assert_eq!((stats.failed, stats.cut, stats.panicked), (1, 1, 0));
+    let text = "was cut off: the request was cut off, and its handler never returned: its stack was unwound";
+    expect(&failures, FailureClass::Cut, ErrorKind::ConnectionAborted, text);
+}
+
+/// Two that catch what unwinds them, and panic nevertheless: one by itself, one in a destructor.
+pub fn a_panic_of_one_that_is_unwound_is_a_panic(cell: Cell) {
+    let lock: Arc<socketserver::sync::Mutex<()>> = Arc::default();
+    std::mem::forget(lock.lock());
+    for (way, text) in
+        [(b'p', "panicked: a value that is not text"), (b'd', "panicked: a worse panic, as the test wants")]
+    {
+        let (began, beginning) = unbounded();
+        let lock = lock.clone();
+        let (_place, running, failures) = start_and_hear(cell, move |_: &mut Request| {
+            let _worse = (way == b'd').then(|| Worse);
+            let _ = began.send(());
+            assert!(catch_unwind(AssertUnwindSafe(|| drop(lock.lock()))).is_err());
+            if way == b'p' {
+                panic_any(17);
+            }
+            Ok(())
+        });
+        let _client = Client::connect(&running.addr);
+        receive("the beginning of the request", &beginning);
+        running.handle.drain(Duration::ZERO);
+        let stats = close(running.ended().0);
+        assert_eq!((stats.failed, stats.cut, stats.panicked), (1, 0, 1));
+        expect(&failures, FailureClass::Panic, ErrorKind::Other, text);
+    }
+}
+
+/// The request is over, and its sibling waits for ever. Whoever joins it hears of its end.
+pub fn who_joins_a_sibling_that_is_unwound_learns_it(cell: Cell) {
+    let lock: Arc<socketserver::sync::Mutex<()>> = Arc::default();
+    std::mem::forget(lock.lock());
+    let (began, beginning) = unbounded();
+    let (_place, running) = start(cell, move |_: &mut Request| {
+        let (lock, its_began) = (lock.clone(), began.clone());
+        let (give, handle) = unbounded();
+        let sibling = socketserver::spawn(move || {
+            let _ = its_began.send(handle.recv());
+            drop(lock.lock());
+        })?;
+        give.send(sibling).map_err(io::Error::other)
+    });
+    let _client = Client::connect(&running.addr);
+    let sibling: JoinHandle<()> = receive("the beginning of the sibling", &beginning).unwrap();
+    assert_eq!(running.finish().completed, 1);
+    assert_eq!(within("joining it", || sibling.join()).unwrap_err().kind(), ErrorKind::ConnectionAborted);
+}
+
+/// As [`start`]; what its hook hears of comes out of the channel.
+fn start_and_hear<K>(cell: Cell, handler: impl HandlerFactory<K>) -> (Place, Running, Receiver<Heard>) {
+    struct Hears(Sender<Heard>);
+    impl Hooks for Hears {
+        fn handle_error(&self, failure: &Failure<'_>) {
+            let _ = self.0.send((failure.class, failure.error.kind(), failure.to_string()));
+        }
+    }
+    let place = cell.place();
+    let (tell, heard) = unbounded();
+    let running = Running::start(bind_with(&place, EventLoop::new(1), handler).hooks(Hears(tell)));
+    (place, running, heard)
+}
+
+/// What a hook hears of a failure: its class, the kind of its error, and its line.
+type Heard = (FailureClass, ErrorKind, String);
+
+/// Checks that there was this one failure.
+#[track_caller]
+fn expect(failures: &Receiver<Heard>, class: FailureClass, kind: ErrorKind, text: &str) {
+    let heard = receive("the failure", failures);
+    assert_eq!((heard.0, heard.1), (class, kind), "{heard:?}");
+    assert!(heard.2.ends_with(text), "{heard:?}");
+    assert!(failures.is_empty(), "it was told once");
 }
 
 /// Drains, and checks that so many requests are cut off at the deadline, and counted as that.

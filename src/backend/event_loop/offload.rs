@@ -8,7 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::backend::threads::Threads;
-use crate::hooks::catch;
+use crate::hooks::{Failed, catch};
 use crate::park::Work;
 
 /// A bounded pool of threads, each started when work comes and none of the others is idle.
@@ -64,8 +64,8 @@ impl Offload {
         let started = threads.spawn(move || {
             for work in &waiting {
                 // It catches the work's own panics, but nobody may be left to take its result, and then that is dropped here.
-                if let Err(panic) = catch(work) {
-                    log::error!("the result of offloaded work panicked when it was dropped: {panic}");
+                if let Err(Failed { error, .. }) = catch(work) {
+                    log::error!("the result of offloaded work panicked when it was dropped: {error}");
                 }
                 pending.fetch_sub(1, SeqCst);
             }
