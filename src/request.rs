@@ -262,6 +262,10 @@ impl Request {
 
     /// Whether the server is ending: a handler that serves many messages on a connection, or sends without being asked, may
     /// want to say goodbye.
+    ///
+    /// A drain ends the wait of an idle connection for its peer, and one wait for a [`Condvar`](crate::sync::Condvar), so that a loop that
+    /// asks this before it waits ends at once. No other wait heeds a drain: not `wait_while`, no lock, no channel, no `sleep`. See
+    /// [`sync`](crate::sync#when-the-server-ends).
     pub fn is_draining(&self) -> bool {
         self.core.live.is_draining()
     }

@@ -8,10 +8,73 @@
 //! They have the names and the rules of std, poisoning included, and of crossbeam's channels. A lock is for short sections all the
 //! same; only these may have I/O in them.
 //!
-//! # When a request is cut off
+//! # When the server ends
 //!
-//! Waiting for a channel fails, as I/O does. Waiting for a lock goes on: whoever holds it is being cut off as well, or is none of the
-//! server's requests.
+//! What a drain and a cut (see [`ShutdownHandle`](crate::ShutdownHandle)) do to a request that waits here:
+//!
+//! | it waits in | a drain | a cut |
+//! |---|---|---|
+//! | [`Mutex::lock`] | goes on waiting | goes on waiting: whoever holds it is being cut off as well, or is none of the server's requests |
+//! | [`Condvar::wait`], `wait_timeout` | returns early, once | returns early |
+//! | [`Condvar::wait_while`] | goes on waiting, after another look at the condition | goes on waiting, likewise |
+//! | a channel's `send`, `recv`, `recv_timeout` | goes on waiting | fails |
+//!
+//! So a handler that waits for work asks [`Request::is_draining`](crate::Request::is_draining) in the condition that it waits for, and
+//! writes the loop itself, because nothing but its condition ends `wait_while`. The drain comes to the request alone: what it has
+//! spawned hears of the cut, but not of the drain, and threads of no request hear of neither. A wait that nothing ends lasts beyond the
+//! server's end on a thread; on an event loop it is unwound (see [`EventLoop`](crate::backend::EventLoop#rules-for-handlers)).
+//!
+//! ```
+//! use std::collections::VecDeque;
+//! use std::io::{self, Read, Write};
+//! use std::sync::{Arc, PoisonError};
+//! use std::time::Duration;
+//! use socketserver::{EventLoopTcpServer, Request, sync::{Condvar, Mutex}};
+//!
+//! #[derive(Default)]
+//! struct Jobs {
+//!     queue: Mutex<VecDeque<String>>,
+//!     added: Condvar,
+//! }
+//!
+//! impl Jobs {
+//!     fn add(&self, job: &str) {
+//!         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(job.to_string());
+//!         self.added.notify_one();
+//!     }
+//!
+//!     /// The next job; none if the server ends, and nothing is left to do.
+//!     fn next(&self, request: &Request) -> Option<String> {
+//!         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+//!         while queue.is_empty() && !request.is_draining() {
+//!             queue = self.added.wait(queue).unwrap_or_else(PoisonError::into_inner);
+//!         }
+//!         queue.pop_front()
+//!     }
+//! }
+//!
+//! let jobs = Arc::new(Jobs::default());
+//! let its_jobs = jobs.clone();
+//! let mut server = EventLoopTcpServer::bind("127.0.0.1:0", move |request: &mut Request| -> io::Result<()> {
+//!     while let Some(job) = its_jobs.next(request) {
+//!         writeln!(request, "{job}")?;
+//!     }
+//!     request.write_all(b"no more\n")
+//! })?;
+//! let (addr, handle) = (server.local_addr().as_inet().unwrap(), server.shutdown_handle());
+//! let serving = std::thread::spawn(move || server.serve_forever());
+//!
+//! let mut worker = std::net::TcpStream::connect(addr)?;
+//! jobs.add("sweep the floor");
+//! let mut job = [0; 16];
+//! worker.read_exact(&mut job)?;
+//! assert_eq!(&job, b"sweep the floor\n");
+//! // It waits for the next job now, for which a drain does not wait.
+//! handle.drain(Duration::from_secs(30));
+//! assert_eq!(io::read_to_string(worker)?, "no more\n");
+//! assert_eq!(serving.join().unwrap()?.cut, 0);
+//! # Ok::<(), io::Error>(())
+//! ```
 
 pub mod channel;
 mod condvar;

@@ -221,6 +221,29 @@ fn who_is_not_notified_is_timed_out(name: BackendName) {
     assert_eq!(running.stop(Duration::from_secs(5)), 0);
 }
 
+/// Who looks for the drain before each wait leaves at once, however long the drain would wait.
+fn a_drain_ends_one_wait_for_a_condition(name: BackendName) {
+    for timeout in [None, Some(Duration::MAX)] {
+        let running = serve(name, move |request: &mut Request| {
+            let (mutex, changed) = (Mutex::new(()), Condvar::new());
+            request.write_all(b"!")?;
+            let mut guard = mutex.lock().unwrap();
+            while !request.is_draining() {
+                guard = match timeout {
+                    None => changed.wait(guard).unwrap(),
+                    Some(timeout) => changed.wait_timeout(guard, timeout).unwrap().0,
+                };
+            }
+            drop(guard);
+            request.write_all(b"bye")
+        });
+        let mut client = running.connect();
+        client.read_exact(&mut [0]).expect("the handler runs");
+        assert_eq!(running.stop(Duration::from_secs(30)), 0);
+        assert_eq!(io::read_to_string(client).expect("a farewell"), "bye");
+    }
+}
+
 fn a_cut_ends_the_wait_for_a_channel(name: BackendName) {
     let (_keep, receiver) = channel::unbounded::<()>();
     let (told, outcome) = channel::unbounded();
@@ -242,6 +265,7 @@ on_every_backend! {
     a_condvar_wakes_whom_it_concerns
     who_is_notified_in_time_is_not_timed_out
     who_is_not_notified_is_timed_out
+    a_drain_ends_one_wait_for_a_condition
     a_cut_ends_the_wait_for_a_channel
 }
 

@@ -38,7 +38,8 @@ impl Condvar {
         Condvar::default()
     }
 
-    /// Gives the mutex back, waits until notified, and takes it again. May return early, for no reason.
+    /// Gives the mutex back, waits until notified, and takes it again. May return early: because the server ends (see
+    /// [`sync`](super#when-the-server-ends)), or for no reason.
     ///
     /// # Errors
     ///
@@ -52,7 +53,7 @@ impl Condvar {
         locked
     }
 
-    /// Waits until `condition` no longer holds.
+    /// Waits until `condition` no longer holds. Nothing else ends this, not even that the request is cut off.
     ///
     /// # Errors
     ///
