@@ -145,6 +145,16 @@ impl Live {
         self.activity.store(activity as u8, Relaxed);
     }
 
+    /// Says that the handler does `activity` for as long as `call` takes.
+    pub(crate) fn during<T>(&self, activity: Activity, call: impl FnOnce() -> T) -> T {
+        // What is offloaded in place may wait in turn.
+        let before = self.activity.load(Relaxed);
+        self.set_activity(activity);
+        let result = call();
+        self.activity.store(before, Relaxed);
+        result
+    }
+
     /// Counts bytes that the handler has read. Only its side counts, so that no exchange between threads is needed.
     pub(crate) fn count_read(&self, bytes: usize) {
         self.bytes_read.store(self.bytes_read.load(Relaxed) + bytes as u64, Relaxed);
@@ -240,15 +250,24 @@ pub enum Activity {
     Reading,
     /// It waits to write.
     Writing,
-    /// It waits in [`Request::sleep`](crate::Request::sleep).
+    /// It waits in [`Request::sleep`](crate::Request::sleep) or [`sleep`](crate::sleep).
     Sleeping,
-    /// It waits for [`Request::offload`](crate::Request::offload).
+    /// It waits for [`Request::offload`](crate::Request::offload) or [`offload`](crate::offload), or runs the work itself, where that
+    /// is done in place.
     Offloading,
+    /// It waits for something else of this crate: a lock, a channel, a sibling, a socket in [`net`](crate::net).
+    Waiting,
 }
 
 impl Activity {
-    const ALL: [Activity; 5] =
-        [Activity::Running, Activity::Reading, Activity::Writing, Activity::Sleeping, Activity::Offloading];
+    const ALL: [Activity; 6] = [
+        Activity::Running,
+        Activity::Reading,
+        Activity::Writing,
+        Activity::Sleeping,
+        Activity::Offloading,
+        Activity::Waiting,
+    ];
 }
 
 impl fmt::Display for Activity {
@@ -259,6 +278,7 @@ impl fmt::Display for Activity {
             Activity::Writing => "waiting to write",
             Activity::Sleeping => "sleeping",
             Activity::Offloading => "waiting for offloaded work",
+            Activity::Waiting => "waiting",
         })
     }
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::live::Live;
+use crate::live::{Activity, Live};
 use crate::readiness::Readiness;
 
 pub(crate) use home::{Home, Sibling, Source, TaskId, Unparker, Work};
@@ -121,7 +121,7 @@ pub fn sleep(duration: Duration) -> io::Result<()> {
         if until.is_some_and(|until| Instant::now() >= until) {
             return Ok(());
         }
-        context.park(until)?;
+        context.park(Activity::Sleeping, until)?;
     }
 }
 
@@ -141,7 +141,7 @@ pub fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
             return Ok(value);
         }
         context.check()?;
-        context.park(None)?;
+        context.park(Activity::Offloading, None)?;
     }
 }
 
@@ -213,27 +213,43 @@ impl Context {
     ) -> io::Result<Offloaded<T>> {
         let (give, result) = crossbeam_channel::bounded(1);
         let unparker = self.parker.unparker();
-        self.parker.offload(Box::new(move || {
+        let work = Box::new(move || {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
             // Nobody listens if the request was cut off meanwhile.
             let _ = give.send(outcome);
             unparker.unpark();
-        }))?;
+        });
+        match self.own_live() {
+            Some(live) => live.during(Activity::Offloading, || self.parker.offload(work))?,
+            None => self.parker.offload(work)?,
+        }
         Ok(Offloaded(result))
     }
 
-    /// Waits until unparked or until the deadline, or for less.
-    pub(crate) fn park(&self, until: Option<Instant>) -> io::Result<()> {
-        self.wait(None, until)
+    /// Waits until unparked or until the deadline, or for less. If this is a request, `activity` is what it does meanwhile.
+    pub(crate) fn park(&self, activity: Activity, until: Option<Instant>) -> io::Result<()> {
+        self.wait(activity, None, until)
     }
 
     /// Waits until `other` is ready, until unparked or until the deadline, or for less. On a loop, which watches the request's own
     /// socket alone, `other` has to be a [`Source`] that unparks this.
-    pub(crate) fn wait(&self, other: Option<Interest<'_>>, until: Option<Instant>) -> io::Result<()> {
-        let live = self.live().filter(|_| self.owner.get());
+    pub(crate) fn wait(
+        &self,
+        activity: Activity,
+        other: Option<Interest<'_>>,
+        until: Option<Instant>,
+    ) -> io::Result<()> {
+        let Some(live) = self.own_live() else {
+            return self.wait_as(None, Readiness::NONE, other, until);
+        };
         // A peer that is gone fails the request's own calls, but not those that wait for somebody else.
-        let pending = live.as_ref().and_then(|live| live.flush_outbox().ok()).unwrap_or(Readiness::NONE);
-        self.wait_as(live.as_deref(), pending, other, until)
+        let pending = live.flush_outbox().unwrap_or(Readiness::NONE);
+        live.during(activity, || self.wait_as(Some(&live), pending, other, until))
+    }
+
+    /// The request, if this is one itself and not what it has spawned.
+    fn own_live(&self) -> Option<Arc<Live>> {
+        self.live().filter(|_| self.owner.get())
     }
 
     /// Waits as the request itself, if there is one: also until its own socket is ready as `own` says. Whatever it waits for, what

@@ -8,7 +8,7 @@ use std::thread;
 
 use crate::coroutine::Unwound;
 use crate::hooks::{Failed, catch};
-use crate::live::Live;
+use crate::live::{Activity, Live};
 use crate::park::{self, Context, Parker, Sibling, Unparker};
 
 /// Runs `work` beside the caller: on a thread of its own, or, called on an event loop, on a coroutine of the same loop. So a handler
@@ -112,7 +112,7 @@ impl<T> JoinHandle<T> {
                 }
             }
             context.check()?;
-            context.park(None)?;
+            context.park(Activity::Waiting, None)?;
         }
     }
 

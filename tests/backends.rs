@@ -98,6 +98,7 @@ macro_rules! cell {
             a_sibling_sleeps_and_offloads,
             offloaded_work_gives_its_result,
             a_panic_of_offloaded_work_is_the_requests,
+            a_dump_tells_what_a_request_waits_for,
         }
         in_processes! { $backend $kind processes:
             a_large_write_arrives_whole_in_a_rain_of_signals,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFd;
 
 use crate::addr::Addr;
+use crate::live::Activity;
 use crate::park::{self, Context, Home, Source, deadline};
 use crate::readiness::Readiness;
 use crate::socket;
@@ -128,7 +129,7 @@ impl Waiting {
         let context = park::current();
         while until.is_some_and(|until| Instant::now() < until) {
             context.check()?;
-            context.park(until)?;
+            context.park(Activity::Waiting, until)?;
         }
         Ok(())
     }
@@ -140,13 +141,13 @@ impl Waiting {
             // The loop tells of this socket when it takes its next events: not before this is suspended.
             Some(source) => {
                 let _waits = source.wait(interest, unparker);
-                context.park(until)
+                context.park(Activity::Waiting, until)
             }
             None => {
                 // A thread that waits in `poll` hears of a cut only by its waker.
                 context.parker.watch_unpark()?;
                 context.check()?;
-                context.wait(Some((self.fd(), interest)), until)
+                context.wait(Activity::Waiting, Some((self.fd(), interest)), until)
             }
         }
     }

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Weak};
 
 use crate::addr::Addr;
-use crate::live::{Live, Socket};
+use crate::live::{Activity, Live, Socket};
 use crate::park::{self, Unparker};
 use crate::socket;
 
@@ -152,7 +152,7 @@ impl Write for Sender {
             }
             if asked {
                 context.check()?;
-                context.park(None)?;
+                context.park(Activity::Waiting, None)?;
             } else {
                 // And then tried again, so that no room is missed.
                 self.wait_for_room(context.parker.unparker());

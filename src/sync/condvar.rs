@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::mutex::MutexGuard;
 use super::waiters::Waiters;
+use crate::live::Activity;
 use crate::park::{self, deadline};
 
 /// A condition variable for [`Mutex`](super::Mutex). As [`std::sync::Condvar`], but waiting parks the coroutine on an event loop.
@@ -117,7 +118,7 @@ impl Condvar {
         let place = self.waiters.queue_up(&me);
         drop(guard);
         // If it cannot wait, it returns early; taking the mutex says why.
-        let _ = context.park(until);
+        let _ = context.park(Activity::Waiting, until);
         let locked = mutex.lock();
         // Only now: one who is woken, but does not get the mutex, has changed nothing for those who wait behind it.
         let notified = place.leave();

@@ -6,6 +6,7 @@ use std::mem::ManuallyDrop;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::live::Activity;
 use crate::park::{self, Context, Unparker};
 
 /// Those who wait, in the order in which they came.
@@ -62,7 +63,7 @@ impl Waiters {
         if until.is_some_and(|until| Instant::now() >= until) {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the timeout has passed"));
         }
-        context.park(until)
+        context.park(Activity::Waiting, until)
     }
 
     /// Adds somebody who is about to wait.

@@ -7,13 +7,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, unbounded};
-use socketserver::Request;
 use socketserver::backend::{BackendName, EventLoop};
+use socketserver::sync::{Condvar, Mutex, channel};
+use socketserver::{Activity, Request, net};
 
 use crate::support::cell::{Cell, Place, bind_with};
 use crate::support::client::Client;
-use crate::support::running::Running;
-use crate::support::{PATIENCE, receive};
+use crate::support::running::{Running, close};
+use crate::support::{PATIENCE, receive, until};
 
 /// A server of this cell that has one loop, if it has loops: there the requests share a thread.
 fn start(
@@ -159,4 +160,69 @@ pub fn others_are_served_while_one_offloads(cell: Cell) {
     assert_eq!(taker.take_bytes(4), b"took");
     drop(taker);
     assert_eq!(running.finish().completed, 2);
+}
+
+/// Wherever it waits: not only in the calls of its request.
+pub fn a_dump_tells_what_a_request_waits_for(cell: Cell) {
+    use Activity::{Offloading, Sleeping, Waiting};
+
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = silent.local_addr().unwrap();
+    let long = PATIENCE * 2;
+    assert_does(cell, Sleeping, move |_| socketserver::sleep(long));
+    assert_does(cell, Offloading, |gate| {
+        let gate = gate.clone();
+        // What is done in place must not wait by what this tests.
+        socketserver::offload(move || {
+            while gate.try_recv() == Err(channel::TryRecvError::Empty) {
+                thread::yield_now();
+            }
+        })
+    });
+    assert_does(cell, Waiting, move |_| socketserver::spawn(move || socketserver::sleep(long))?.join()?);
+    assert_does(cell, Waiting, |gate| gate.recv().map_err(io::Error::other));
+    assert_does(cell, Waiting, move |_| net::TcpStream::connect(peer)?.read_exact(&mut [0]));
+    assert_does(cell, Waiting, |gate| {
+        let (lock, gate) = (Arc::new(Mutex::new(())), gate.clone());
+        let (tell, locked) = channel::bounded(1);
+        let its_lock = lock.clone();
+        let holder = socketserver::spawn(move || {
+            let _held = its_lock.lock();
+            let _ = tell.send(());
+            let _ = gate.recv();
+        })?;
+        locked.recv().map_err(io::Error::other)?;
+        drop(lock.lock());
+        holder.join()
+    });
+    assert_does(cell, Waiting, move |_| {
+        let (lock, changed) = (Mutex::new(()), Condvar::new());
+        drop(changed.wait_timeout(lock.lock().unwrap(), long));
+        Ok(())
+    });
+}
+
+/// Checks what a dump tells of a handler that calls `wait`, which waits until the gate is closed or the request is cut off.
+#[track_caller]
+fn assert_does(
+    cell: Cell,
+    activity: Activity,
+    wait: impl Fn(&channel::Receiver<()>) -> io::Result<()> + Send + Sync + 'static,
+) {
+    let place = cell.place();
+    let (open, gate) = channel::bounded(1);
+    let server = cell.bind(&place, move |_: &mut Request| wait(&gate));
+    let monitor = server.monitor();
+    let running = Running::start(server);
+    let client = Client::connect(&running.addr);
+    until(&format!("a dump says {activity}"), || {
+        let dump = monitor.dump();
+        dump.len() == 1 && dump[0].activity == activity
+    });
+    drop(open);
+    running.handle.drain(Duration::ZERO);
+    let (server, _) = running.ended();
+    drop(client);
+    until("it has ended", || monitor.dump().is_empty());
+    close(server);
 }
