@@ -82,6 +82,9 @@ pub enum FailureClass {
     Disconnect,
     /// A timeout or the request's deadline has passed: `TimedOut`. Logged on level `info`: any peer can bring it about.
     Timeout,
+    /// The peer sent what it should not have: `InvalidData`, as the framings give. Logged on level `info`: any peer can bring it
+    /// about.
+    Protocol,
     /// The server ended and cut the request off, or a [`Sender`](crate::Sender) closed it: its handler returned `ConnectionAborted`, or
     /// never, so that its stack was unwound. Logged on level `info`.
     Cut,
@@ -101,6 +104,7 @@ impl FailureClass {
             | ErrorKind::NotConnected
             | ErrorKind::UnexpectedEof => FailureClass::Disconnect,
             ErrorKind::TimedOut => FailureClass::Timeout,
+            ErrorKind::InvalidData => FailureClass::Protocol,
             _ => FailureClass::Handler,
         }
     }
@@ -111,7 +115,7 @@ impl Failure<'_> {
     pub fn log(&self) {
         let level = match self.class {
             FailureClass::Disconnect => log::Level::Debug,
-            FailureClass::Timeout | FailureClass::Cut => log::Level::Info,
+            FailureClass::Timeout | FailureClass::Protocol | FailureClass::Cut => log::Level::Info,
             FailureClass::Handler | FailureClass::Panic => log::Level::Error,
         };
         log::log!(level, "{self}");
@@ -123,6 +127,7 @@ impl fmt::Display for Failure<'_> {
         let what = match self.class {
             FailureClass::Disconnect => "was left by its peer",
             FailureClass::Timeout => "timed out",
+            FailureClass::Protocol => "sent what cannot be read",
             FailureClass::Cut => "was cut off",
             FailureClass::Handler => "failed",
             FailureClass::Panic => "panicked",

@@ -171,6 +171,7 @@ impl Service {
         match class {
             FailureClass::Disconnect => counters.disconnected.add(),
             FailureClass::Timeout => counters.timed_out.add(),
+            FailureClass::Protocol => counters.protocol_errors.add(),
             FailureClass::Cut => counters.cut.add(),
             FailureClass::Panic => counters.panicked.add(),
             FailureClass::Handler => {}

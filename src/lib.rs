@@ -60,7 +60,7 @@
 //! |---|---|
 //! | error | a handler failed or panicked |
 //! | warn | accepting pauses, requests are refused, a stop cuts some off, an event loop is held up |
-//! | info | listening, stopping, stopped; a request timed out, or was cut off |
+//! | info | listening, stopping, stopped; a request timed out, sent what cannot be read, or was cut off |
 //! | debug | accepted, closed, left by its peer |
 //!
 //! # What this crate is not

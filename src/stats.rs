@@ -40,12 +40,14 @@ counters! {
     refused,
     /// Served, and every call of the handler returned `Ok`.
     completed,
-    /// Ended by an error or a panic; the next four count the same requests by its class.
+    /// Ended by an error or a panic; the next five count the same requests by its class.
     failed,
     /// Failed because the peer went away.
     disconnected,
     /// Failed because a timeout or the request's deadline passed.
     timed_out,
+    /// Failed because the peer sent what it should not have.
+    protocol_errors,
     /// Failed by a panic.
     panicked,
     /// Failed because the server cut them off when it ended, or a [`Sender`](crate::Sender) closed them.

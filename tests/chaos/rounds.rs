@@ -172,7 +172,7 @@ impl Chaos {
         assert_eq!(stats.accepted, stats.rejected + stats.refused + stats.completed + stats.failed, "{both}");
         assert_eq!((stats.accepted, stats.rejected), (tally.connections, tally.unwelcome), "{both}");
         assert_eq!((stats.panicked, stats.cut), (tally.panics, tally.cuts), "{both}");
-        let known = stats.disconnected + stats.timed_out + stats.panicked + stats.cut;
+        let known = stats.disconnected + stats.timed_out + stats.protocol_errors + stats.panicked + stats.cut;
         assert_eq!(stats.failed - known, tally.errors, "{both}");
         assert!(stats.completed >= tally.answered, "{both}");
         // Not everybody listens.

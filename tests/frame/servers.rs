@@ -1,12 +1,13 @@
 //! What servers do with frames, on one cell each.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, BufRead, ErrorKind, Write};
 use std::time::Duration;
 
 use socketserver::frame::{Framing, LengthDelimited, Lines};
 use socketserver::{Failure, Hooks, Request};
 
 use crate::support::cell::{Cell, Place};
+use crate::support::child::{in_child, keep_log, kept_lines};
 use crate::support::client::Client;
 use crate::support::record::Record;
 use crate::support::running::{Running, close};
@@ -74,9 +75,30 @@ pub fn half_a_frame_is_reported(cell: Cell) {
     assert_eq!(Client::connect(&running.addr).ask(b"\xff\xff\xff\xff"), b"");
     record.wait_for(whole.len());
     let mut expected = vec![format!("{:?} Disconnect", ErrorKind::UnexpectedEof); whole.len() - 1];
-    expected.push(format!("{:?} Handler", ErrorKind::InvalidData));
+    expected.push(format!("{:?} Protocol", ErrorKind::InvalidData));
     assert_eq!(record.events(), expected);
-    running.finish();
+    let stats = running.finish();
+    assert_eq!((stats.disconnected, stats.protocol_errors), (whole.len() as u64 - 1, 1));
+}
+
+/// Nothing on level `warn` or above, whatever they send.
+#[test]
+fn peers_cannot_fill_the_log() {
+    in_child(|| {
+        keep_log();
+        let cell = Cell::named("event_loop", "tcp4");
+        for (handler, message) in [
+            (echo_frames as fn(&mut Request) -> io::Result<()>, &b"\xff\xff\xff\xff"[..]),
+            (|request| request.frames(Lines::new().max_frame_length(3)).next().map(drop), b"long"),
+            (|request| request.read_line(&mut String::new()).map(drop), b"\xff\n"),
+        ] {
+            let place = cell.place();
+            let running = Running::start(cell.bind(&place, handler));
+            assert_eq!(Client::connect(&running.addr).ask(message), b"");
+            assert_eq!(running.finish().protocol_errors, 1);
+        }
+        assert_eq!(kept_lines(""), [""; 0]);
+    });
 }
 
 /// Although the handler has read something that it has not answered.

@@ -35,7 +35,7 @@ impl<W: Write + Send> Hooks for Caretaker<W> {
     fn handle_error(&self, failure: &Failure<'_>) {
         failure.log();
         // Nobody is blamed for a lost line, nor for what is wrong here.
-        if let (FailureClass::Handler, Some(ip)) = (failure.class, failure.peer.ip()) {
+        if let (FailureClass::Protocol, Some(ip)) = (failure.class, failure.peer.ip()) {
             *self.offences.lock().unwrap_or_else(PoisonError::into_inner).entry(ip).or_default() += 1;
         }
     }
