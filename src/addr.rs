@@ -131,21 +131,22 @@ impl Scheme {
 
 impl fmt::Display for Scheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.pad(self.name())
     }
 }
 
 impl fmt::Display for Addr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://", self.scheme())?;
-        match self {
-            Addr::Tcp(addr) | Addr::Udp(addr) => write!(f, "{addr}"),
+        let scheme = self.scheme();
+        let url = match self {
+            Addr::Tcp(addr) | Addr::Udp(addr) => format!("{scheme}://{addr}"),
             Addr::Unix(name) | Addr::Unixgram(name) => match name {
-                UnixName::Path(path) => write!(f, "{}", path.display()),
-                UnixName::Abstract(name) => write!(f, "@{}", Path::new(OsStr::from_bytes(name)).display()),
-                UnixName::Unnamed => Ok(()),
+                UnixName::Path(path) => format!("{scheme}://{}", path.display()),
+                UnixName::Abstract(name) => format!("{scheme}://@{}", Path::new(OsStr::from_bytes(name)).display()),
+                UnixName::Unnamed => format!("{scheme}://"),
             },
-        }
+        };
+        f.pad(&url)
     }
 }
 
@@ -317,6 +318,13 @@ mod tests {
         assert_eq!(parse("127.0.0.1:1").unwrap().to_string(), "tcp://127.0.0.1:1");
         assert_eq!(parse("[::1]:1").unwrap().to_string(), "tcp://[::1]:1");
         assert!(parse("localhost:9999").unwrap().ip().unwrap().is_loopback());
+    }
+
+    #[test]
+    fn a_column_of_addresses_is_as_wide_as_asked_for() {
+        let addr = parse("tcp://[::1]:80").unwrap();
+        assert_eq!(format!("{addr:16}|{addr:>16}|{addr:.5}|"), "tcp://[::1]:80  |  tcp://[::1]:80|tcp:/|");
+        assert_eq!(format!("{:9}|{:>9}|", Scheme::Tcp, Scheme::Unixgram), "tcp      | unixgram|");
     }
 
     #[test]

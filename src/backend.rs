@@ -289,7 +289,7 @@ impl BackendName {
 
 impl fmt::Display for BackendName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.pad(self.as_str())
     }
 }
 
@@ -304,5 +304,17 @@ impl FromStr for BackendName {
             let names = BackendName::ALL.map(BackendName::as_str).join(", ");
             io::Error::new(io::ErrorKind::InvalidInput, format!("unknown server {text:?}: expected one of {names}"))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_of_names_is_as_wide_as_asked_for() {
+        let lines = BackendName::ALL.map(|name| format!("{name:14}|{name:>14}"));
+        assert_eq!(lines[1], "threading     |     threading");
+        assert!(lines.iter().all(|line| line.len() == 29), "{lines:?}");
     }
 }

@@ -272,7 +272,7 @@ impl Activity {
 
 impl fmt::Display for Activity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Activity::Running => "running",
             Activity::Reading => "waiting to read",
             Activity::Writing => "waiting to write",
@@ -335,5 +335,17 @@ impl LiveSet {
 
     fn lock(&self) -> MutexGuard<'_, Slab<Arc<Live>>> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_of_activities_is_as_wide_as_asked_for() {
+        let lines = Activity::ALL.map(|activity| format!("{activity:26}|{activity:>26}"));
+        assert_eq!(lines[3], "sleeping                  |                  sleeping");
+        assert!(lines.iter().all(|line| line.len() == 53), "{lines:?}");
     }
 }
