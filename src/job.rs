@@ -7,7 +7,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use crate::addr::Addr;
@@ -17,6 +16,7 @@ use crate::limits::{Limits, Permit};
 use crate::listener::{Content, Incoming};
 use crate::live::{Live, LiveSet};
 use crate::park::{Context, Parker};
+use crate::refusals::{Lack, Refusals};
 use crate::request::Request;
 use crate::shutdown::Control;
 use crate::stats::Counters;
@@ -53,7 +53,6 @@ impl Job {
     pub(crate) fn run_in(mut self, context: &Rc<Context>, began: Instant) -> Option<Answer> {
         let (ticket, incoming) = self.waiting.take()?;
         let service = &*ticket.service;
-        service.refusing.store(false, Relaxed);
         let timeout = incoming.timeout;
         let unparker = context.parker.unparker();
         let live = Arc::new(Live::new(incoming.socket, incoming.peer, service.control.clone(), unparker, began));
@@ -97,10 +96,7 @@ impl Job {
 impl Drop for Job {
     fn drop(&mut self) {
         if let Some((ticket, incoming)) = self.waiting.take() {
-            ticket.service.counters.refused.add();
-            if !ticket.service.refusing.swap(true, Relaxed) {
-                log::warn!("refusing {} and whoever follows: there is nothing left to run requests on", incoming.peer);
-            }
+            ticket.service.refuse(&incoming.peer, Lack::Resources);
         }
     }
 }
@@ -144,8 +140,7 @@ pub(crate) struct Service {
     pub(crate) limits: Limits,
     pub(crate) live: Arc<LiveSet>,
     pub(crate) control: Arc<Control>,
-    /// Requests are being refused, and that has been logged.
-    pub(crate) refusing: Arc<AtomicBool>,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 impl Service {
@@ -177,6 +172,12 @@ impl Service {
             FailureClass::Handler => {}
         }
         self.handle_error(error, class, &live.peer);
+    }
+
+    /// Counts a request that is turned away, and tells why.
+    pub(crate) fn refuse(&self, peer: &Addr, lack: Lack) {
+        self.counters.refused.add();
+        self.refusals.tell(peer, lack);
     }
 
     /// Tells the hook of a failure. The error may be a user's own: printing it, and dropping it, may panic as the hook may.

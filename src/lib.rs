@@ -60,8 +60,10 @@
 //! |---|---|
 //! | error | a handler failed or panicked |
 //! | warn | accepting pauses, requests are refused, a stop cuts some off, an event loop is held up |
-//! | info | listening, stopping, stopped; a request timed out, sent what cannot be read, or was cut off |
-//! | debug | accepted, closed, left by its peer |
+//! | info | listening, stopping, stopped; the limit on connections is reached; a request timed out, sent what cannot be read, or was cut off |
+//! | debug | accepted, refused, closed, left by its peer |
+//!
+//! A shortage, or a limit that is reached, is told when it begins, and again only when it has been over for a while.
 //!
 //! # What this crate is not
 //!
@@ -84,6 +86,8 @@ mod server;
 mod hooks;
 mod shutdown;
 mod limits;
+mod refusals;
+mod episode;
 mod stats;
 mod monitor;
 // Where requests come from, and where they run.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use crate::refusals::Lack;
 use crate::waker::Waker;
 
 /// A server's limits on concurrent requests, which may be changed while it serves, from any thread.
@@ -72,20 +73,20 @@ impl Limits {
         self.live() < self.max_connections()
     }
 
-    /// Counts one more request, until the permit is given back; `None` if its peer has too many already.
-    pub(crate) fn admit(&self, peer: Option<IpAddr>) -> Option<Permit> {
+    /// Counts one more request, until the permit is given back. Fails if its peer has too many already.
+    pub(crate) fn admit(&self, peer: Option<IpAddr>) -> Result<Permit, Lack> {
         let max = self.shared.max_per_peer.load(SeqCst);
         let peer = peer.filter(|_| max != usize::MAX);
         if let Some(peer) = peer {
             let mut peers = self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner);
             // No entry is made for a peer that is turned away: there may be very many.
             if peers.get(&peer).is_some_and(|count| *count >= max) || max == 0 {
-                return None;
+                return Err(Lack::PerPeer(max));
             }
             *peers.entry(peer).or_default() += 1;
         }
         self.shared.live.fetch_add(1, SeqCst);
-        Some(Permit { peer })
+        Ok(Permit { peer })
     }
 
     /// Counts a request again that had given its permit back, whatever the limits are.
@@ -147,7 +148,7 @@ mod tests {
         let limits = Limits::new();
         limits.set_max_connections(1);
         let permit = limits.admit(None);
-        assert!(permit.is_some() && !limits.has_room());
+        assert!(permit.is_ok() && !limits.has_room());
         limits.release(&permit.unwrap());
         assert!(limits.has_room());
     }
@@ -158,13 +159,13 @@ mod tests {
         limits.set_max_per_peer(1);
         let [one, two] = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2])];
         let first = limits.admit(Some(one)).unwrap();
-        assert!(limits.admit(Some(one)).is_none());
+        assert!(limits.admit(Some(one)).is_err());
         let second = limits.admit(Some(two)).unwrap();
         limits.release(&first);
         limits.release(&second);
         limits.release(&limits.admit(Some(one)).unwrap());
         limits.set_max_per_peer(0);
-        assert!(limits.admit(Some(one)).is_none());
+        assert!(limits.admit(Some(one)).is_err());
         assert!(limits.shared.peers.lock().unwrap().is_empty());
     }
 }

@@ -2,6 +2,7 @@
 
 mod accept;
 mod busy;
+mod full;
 mod serving;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use self::accept::Backoff;
 use self::busy::Busy;
+use self::full::Full;
 use crate::addr::{Addr, ToAddr};
 use crate::backend::Backend;
 use crate::handler::HandlerFactory;
@@ -68,6 +70,7 @@ pub struct Server<L, B> {
     poll_interval: Option<Duration>,
     shutdown_deadline: Duration,
     busy: Busy,
+    full: Full,
     backoff: Backoff,
     /// The listener may have a request: it was ready, and has not said since that there is none.
     ready: bool,
@@ -126,7 +129,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
             limits: Limits::new(),
             live: Arc::new(LiveSet::default()),
             control: Arc::new(Control::new()),
-            refusing: Arc::default(),
+            refusals: Arc::default(),
         };
         Server {
             backend,
@@ -137,6 +140,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
             poll_interval: None,
             shutdown_deadline: Duration::from_secs(5),
             busy: Busy::default(),
+            full: Full::default(),
             backoff: Backoff::default(),
             ready: false,
         }
@@ -149,13 +153,15 @@ impl<L: Listener, B: Backend> Server<L, B> {
     }
 
     /// How many requests may be in progress at a time: any number by default. At the limit the server accepts nothing, and the
-    /// kernel's queue holds the rest. [`limits`](Server::limits) changes it later.
+    /// kernel's queue holds the rest; a line on level `info` says so, at the most once a minute. [`limits`](Server::limits) changes it
+    /// later.
     pub fn max_connections(self, max: usize) -> Server<L, B> {
         self.service.limits.set_max_connections(max);
         self
     }
 
-    /// How many requests of one IP address may be in progress at a time: any number by default. One more is closed at once.
+    /// How many requests of one IP address may be in progress at a time: any number by default. One more is closed at once, and
+    /// a warning says so when that begins.
     pub fn max_per_peer(self, max: usize) -> Server<L, B> {
         self.service.limits.set_max_per_peer(max);
         self
@@ -163,7 +169,8 @@ impl<L: Listener, B: Backend> Server<L, B> {
 
     /// What to tell a connection for which there is no room, by [`max_connections`](Server::max_connections), by the limit for
     /// its peer, or because the backend is full. Without this it waits in the kernel's queue (or is closed, if it is its peer's
-    /// limit). Some ten kilobytes at the most: it must fit into a new connection's buffer. Datagrams always wait.
+    /// limit). Some ten kilobytes at the most: it must fit into a new connection's buffer. A warning says so when that begins.
+    /// Datagrams always wait.
     pub fn busy_reply(mut self, reply: impl Into<Vec<u8>>) -> Server<L, B> {
         self.busy.reply = Some(reply.into().into());
         self

@@ -14,6 +14,7 @@ use crate::job::Job;
 use crate::listener::{Content, Incoming, Listener};
 use crate::live::Socket;
 use crate::park::deadline;
+use crate::refusals::Lack;
 use crate::shutdown::{Control, Phase};
 use crate::socket;
 use crate::waker::Waker;
@@ -75,6 +76,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
         self.service.limits.want_end(true);
         let may_get = self.may_get();
         self.service.limits.want_end(!may_get);
+        self.full.set(!may_get && self.leaves_queued(), &self.service.limits);
         let now = if may_get && self.ready { Some(Duration::ZERO) } else { None };
         let due = [timeout, now, self.backoff.remaining(), self.busy.tend()].into_iter().flatten().min();
         self.wait(may_get, due)
@@ -95,7 +97,22 @@ impl<L: Listener, B: Backend> Server<L, B> {
     }
 
     fn has_room(&self) -> bool {
-        self.service.limits.has_room() && self.backend.has_room()
+        self.lack().is_none()
+    }
+
+    /// What there is no room for one more request for.
+    fn lack(&self) -> Option<Lack> {
+        let limits = &self.service.limits;
+        if !limits.has_room() {
+            Some(Lack::Connections(limits.max_connections()))
+        } else {
+            (!self.backend.has_room()).then_some(Lack::Backend)
+        }
+    }
+
+    /// Whether requests are left where they are because of the limit.
+    fn leaves_queued(&self) -> bool {
+        !self.service.limits.has_room() && !self.turns_away()
     }
 
     /// Whether requests for which there is no room are told so, rather than left where they are.
@@ -152,12 +169,14 @@ impl<L: Listener, B: Backend> Server<L, B> {
             return;
         }
         // Where none is turned away, there was room when this one was got: it stays, if the limit has been lowered since.
-        let no_room = self.turns_away() && !self.has_room();
-        let permit = if no_room { None } else { self.service.limits.admit(incoming.peer.ip()) };
-        match permit {
-            Some(permit) => self.backend.process_request(Job::new(incoming, self.service.clone(), permit)),
-            None => {
-                self.service.counters.refused.add();
+        let admitted = match self.lack().filter(|_| self.turns_away()) {
+            Some(lack) => Err(lack),
+            None => self.service.limits.admit(incoming.peer.ip()),
+        };
+        match admitted {
+            Ok(permit) => self.backend.process_request(Job::new(incoming, self.service.clone(), permit)),
+            Err(lack) => {
+                self.service.refuse(&incoming.peer, lack);
                 if let Socket::Connection(connection) = incoming.socket {
                     self.busy.turn_away(connection);
                 }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
+use log::LevelFilter;
 use socketserver::Request;
 
 use crate::support::cell::{Cell, Kind};
+use crate::support::child::{in_child, keep_log, keep_log_from, kept_lines};
 use crate::support::client::Client;
 use crate::support::gate::Gate;
 use crate::support::running::Running;
-use crate::support::{echo, within};
+use crate::support::{echo, until, within};
 
 /// Waits at the gate, and then says goodbye.
 fn gated(gate: &Gate) -> impl Fn(&mut Request) -> io::Result<()> + Send + Sync + 'static {
@@ -103,6 +105,50 @@ pub fn a_busy_reply_arrives_whole(cell: Cell) {
     assert!(stats.refused >= 5);
 }
 
+/// Also when somebody is served in between.
+pub fn a_limit_says_once_that_it_refuses(cell: Cell) {
+    keep_log_from(LevelFilter::Debug);
+    let (place, gate) = (cell.place(), Gate::default());
+    let running = Running::start(cell.bind(&place, gated(&gate)).max_connections(1).busy_reply("busy"));
+    let mut first = say_hello(&running);
+    gate.wait_for(1);
+    let turn_away = || assert_eq!(Client::connect(&running.addr).read_all(), b"busy");
+    (0..3).for_each(|_| turn_away());
+    gate.open();
+    assert_eq!(first.read_all(), b"bye");
+    drop(first);
+    until("there is room again", || (running.stats)().live == 0);
+    gate.close();
+    let mut second = say_hello(&running);
+    gate.wait_for(1);
+    turn_away();
+    gate.open();
+    assert_eq!(second.read_all(), b"bye");
+    drop(second);
+    assert_eq!(running.finish().refused, 4);
+    let warnings = kept_lines("WARN");
+    assert_eq!(warnings.len(), 1, "one line for the episode: {warnings:?}");
+    assert!(warnings[0].contains("max_connections is 1"), "{warnings:?}");
+    assert_eq!(kept_lines("DEBUG refused").len(), 4, "one for each");
+}
+
+/// Although it is full, and is not, and is again.
+pub fn a_full_server_says_so_once(cell: Cell) {
+    keep_log_from(LevelFilter::Info);
+    let (place, gate) = (cell.place(), Gate::default());
+    let running = Running::start(cell.bind(&place, gated(&gate)).max_connections(1));
+    let mut first = say_hello(&running);
+    until("it says so", || !kept_lines("INFO max_connections").is_empty());
+    gate.open();
+    assert_eq!(first.read_all(), b"bye");
+    for _ in 0..20 {
+        assert_eq!(say_hello(&running).read_all(), b"bye");
+    }
+    assert_eq!(running.finish().completed, 21);
+    let lines = kept_lines("max_connections");
+    assert_eq!(lines.len(), 1, "one line for the episode: {lines:?}");
+}
+
 /// Clients come and go while the limit changes a hundred times; none is forgotten.
 pub fn limits_may_change_under_load(cell: Cell) {
     const CLIENTS: usize = 4;
@@ -164,4 +210,26 @@ fn each_peer_has_its_limit() {
         let stats = running.finish();
         assert_eq!((stats.completed, stats.refused), (3, 1));
     }
+}
+
+#[test]
+fn a_limit_for_peers_says_once_that_it_refuses() {
+    in_child(|| {
+        keep_log();
+        let cell = Cell::named("threading", "tcp4");
+        let (place, gate) = (cell.place(), Gate::default());
+        let running = Running::start(cell.bind(&place, gated(&gate)).max_per_peer(1));
+        let mut first = say_hello(&running);
+        gate.wait_for(1);
+        for _ in 0..3 {
+            assert!(Client::connect(&running.addr).is_hung_up());
+        }
+        gate.open();
+        assert_eq!(first.read_all(), b"bye");
+        drop(first);
+        assert_eq!(running.finish().refused, 3);
+        let lines = kept_lines("");
+        assert_eq!(lines.len(), 1, "one line for the episode: {lines:?}");
+        assert!(lines[0].starts_with("WARN refusing") && lines[0].contains("max_per_peer is 1"), "{lines:?}");
+    });
 }

@@ -53,8 +53,13 @@ fn run_child<F: FnOnce()>(patience: Duration, body: F) -> Option<Output> {
 
 /// Keeps the log lines of this process from now on.
 pub fn keep_log() {
+    keep_log_from(log::LevelFilter::Warn);
+}
+
+/// As [`keep_log`], with lines of lower levels than `warn`.
+pub fn keep_log_from(level: log::LevelFilter) {
     log::set_logger(&KEPT).expect("no other logger");
-    log::set_max_level(log::LevelFilter::Warn);
+    log::set_max_level(level);
 }
 
 /// The lines kept that contain `text`.

@@ -40,6 +40,11 @@ impl Gate {
         self.change(|state| state.open = true);
     }
 
+    /// For those who come from now on.
+    pub fn close(&self) {
+        self.change(|state| state.open = false);
+    }
+
     /// Waits until this many handlers are at the gate.
     #[track_caller]
     pub fn wait_for(&self, count: usize) {
