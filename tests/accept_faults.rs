@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 use socketserver::AnyServer;
 use socketserver::backend::{BackendName, EventLoop, Threading};
 
-use support::cell::{Cell, bind_with};
+use support::cell::{Cell, Kind, bind_with};
 use support::child::{in_child, keep_log, kept_lines};
 use support::client::Client;
 use support::echo;
@@ -77,6 +77,40 @@ fn out_of_descriptors(cell: Cell) {
     assert_eq!((stats.accepted, stats.completed), (3, 3));
 }
 
+/// Each client that is served takes the one descriptor that there is, so that accepting works once and fails again.
+#[test]
+fn a_shortage_that_comes_and_goes_is_told_once() {
+    in_child(|| {
+        keep_log();
+        for backend in [BackendName::Threading, BackendName::ForkingStyle, BackendName::EventLoop] {
+            let told = kept_lines("").len();
+            let place = Cell { backend, kind: Kind::Tcp4 }.place();
+            let running = Running::start(Cell { backend, kind: Kind::Tcp4 }.bind(&place, echo));
+            assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+            support::until("the first request is over", || (running.stats)().live == 0);
+            let mut queued = [(); 4].map(|()| Client::open(&running.addr));
+            let limit = getrlimit(Resource::Nofile);
+            let mut hoard = hoard_descriptors();
+            for client in &mut queued {
+                client.join().expect("the kernel queues it");
+                client.write_all(b"hello").unwrap();
+            }
+            for client in &mut queued {
+                hoard.pop();
+                assert_eq!(client.take_bytes(5), b"hello");
+                let tries = (running.stats)().accept_errors;
+                support::until("accepting fails again", || (running.stats)().accept_errors > tries);
+            }
+            let lines = kept_lines("").split_off(told);
+            assert_eq!(lines.len(), 1, "one line for the shortage of {backend}: {lines:?}");
+            assert!(lines[0].starts_with("WARN cannot accept"), "{lines:?}");
+            drop((hoard, queued));
+            setrlimit(Resource::Nofile, limit).unwrap();
+            assert_eq!(running.finish().completed, 5);
+        }
+    });
+}
+
 #[test]
 fn without_a_thread_a_request_is_refused() {
     in_child(|| {
@@ -98,7 +132,7 @@ fn without_a_stack_a_request_is_refused() {
 /// Clients are refused while there is no address space for their requests, and served afterwards. One line says so.
 fn out_of_memory(bind: impl FnOnce(&support::cell::Place) -> AnyServer) {
     keep_log();
-    let place = Cell { backend: BackendName::Threading, kind: support::cell::Kind::Tcp4 }.place();
+    let place = Cell { backend: BackendName::Threading, kind: Kind::Tcp4 }.place();
     let running = Running::start(bind(&place));
     let limit = getrlimit(Resource::As);
     setrlimit(Resource::As, Rlimit { current: Some(address_space() + (512 << 20)), maximum: limit.maximum }).unwrap();
@@ -120,7 +154,7 @@ fn out_of_memory(bind: impl FnOnce(&support::cell::Place) -> AnyServer) {
 /// A stack that no system gives: the server cannot run anything, but it stops and closes.
 #[test]
 fn a_server_that_can_run_nothing_still_closes() {
-    let place = Cell { backend: BackendName::Threading, kind: support::cell::Kind::UnixStream }.place();
+    let place = Cell { backend: BackendName::Threading, kind: Kind::UnixStream }.place();
     let running = Running::start(bind_with(&place, Threading::new().stack_size(1 << 48), echo));
     for _ in 0..10 {
         assert!(Client::connect(&running.addr).is_hung_up());
