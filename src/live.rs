@@ -185,10 +185,10 @@ impl Live {
         self.outbox.get().map(|outbox| &**outbox)
     }
 
-    /// When a drain that runs will cut this request off.
+    /// When a drain that runs will cut this request off, if that has not happened.
     #[inline]
     pub(crate) fn cut_at(&self) -> Option<Instant> {
-        if self.is_draining() { self.control.cut_at() } else { None }
+        if self.is_draining() && !self.is_cut() { self.control.cut_at() } else { None }
     }
 
     /// Whether others have written what is not sent yet.

@@ -7,6 +7,7 @@ mod on_every_backend;
 use std::io::{self, BufRead, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -222,6 +223,33 @@ fn who_is_not_notified_is_timed_out(name: BackendName) {
 }
 
 /// Who looks for the drain before each wait leaves at once, however long the drain would wait.
+/// One who holds the mutex nearly always, across I/O, lets those have it who wait.
+fn nobody_who_waits_for_a_mutex_is_passed(name: BackendName) {
+    let running = serve(name, |request: &mut Request| {
+        let (mutex, rounds) = (Arc::new(Mutex::new(())), Arc::new(AtomicUsize::new(0)));
+        let (tell, told) = channel::unbounded();
+        let (shared, counted) = (mutex.clone(), rounds.clone());
+        let greedy = spawn(move || {
+            for _ in 0..1000 {
+                let _guard = shared.lock().unwrap();
+                let _ = tell.send(());
+                counted.fetch_add(1, SeqCst);
+                socketserver::sleep(Duration::from_millis(1)).unwrap();
+            }
+        })?;
+        told.recv().map_err(io::Error::other)?;
+        let before = rounds.load(SeqCst);
+        let guard = mutex.lock().unwrap();
+        let passed = rounds.load(SeqCst) - before;
+        drop(guard);
+        greedy.join()?;
+        write!(request, "{passed}")
+    });
+    let passed: usize = io::read_to_string(running.connect()).expect("a reply").parse().expect("a number");
+    assert!(passed < 10, "passed {passed} times");
+    running.stop(Duration::from_secs(30));
+}
+
 fn a_drain_ends_one_wait_for_a_condition(name: BackendName) {
     for timeout in [None, Some(Duration::MAX)] {
         let running = serve(name, move |request: &mut Request| {
@@ -263,6 +291,7 @@ on_every_backend! {
     a_channel_carries_everything_in_order
     a_thread_may_be_at_the_other_end
     a_condvar_wakes_whom_it_concerns
+    nobody_who_waits_for_a_mutex_is_passed
     who_is_notified_in_time_is_not_timed_out
     who_is_not_notified_is_timed_out
     a_drain_ends_one_wait_for_a_condition
@@ -336,6 +365,24 @@ fn an_unwound_waiter_takes_no_notification_with_it() {
         changed.notify_one();
     };
     a_wake_is_for_those_who_are_left(wait, wake);
+}
+
+/// It is notified, but the mutex is held until it is gone.
+#[test]
+fn a_notified_waiter_that_never_gets_its_mutex_takes_no_notification_with_it() {
+    let shared = Arc::new((Mutex::new(false), Condvar::new()));
+    let (ready, changed) = &*shared;
+    let its_shared = shared.clone();
+    let wait = move || drop(its_shared.1.wait_while(its_shared.0.lock().unwrap(), |ready| !*ready));
+    let gone = Waiting::start(b'w', wait.clone());
+    let mut left = Waiting::start(b'w', wait);
+    let mut guard = ready.lock().unwrap();
+    *guard = true;
+    changed.notify_one();
+    gone.running.stop(Duration::ZERO);
+    drop(guard);
+    left.client.read_exact(&mut [0]).expect("it is notified instead");
+    assert_eq!(left.running.stop(Duration::from_secs(5)), 0);
 }
 
 #[test]

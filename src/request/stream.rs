@@ -99,6 +99,7 @@ fn receive(
                     return Ok(count);
                 }
                 None if core.live.is_draining() && !core.busy.get() => {
+                    core.live.check()?;
                     core.spend(0);
                     return Ok(0);
                 }

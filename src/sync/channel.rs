@@ -62,7 +62,7 @@ impl<T> Sender<T> {
     /// If there is no receiver any more, or this request is cut off while it waits; the error has the value.
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         let mut value = Some(value);
-        let sent = self.waiting.senders.wait(None, true, || match self.try_send(value.take()?) {
+        let sent = self.waiting.senders.wait(None, || match self.try_send(value.take()?) {
             Ok(()) => Some(Ok(())),
             Err(TrySendError::Full(back)) => {
                 value = Some(back);
@@ -158,7 +158,7 @@ impl<T> Receiver<T> {
     }
 
     fn wait(&self, until: Option<Instant>) -> io::Result<Result<T, RecvError>> {
-        self.waiting.receivers.wait(until, true, || match self.try_recv() {
+        self.waiting.receivers.wait(until, || match self.try_recv() {
             Ok(value) => Some(Ok(value)),
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Disconnected) => Some(Err(RecvError)),

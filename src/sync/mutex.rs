@@ -52,7 +52,8 @@ impl<T> Mutex<T> {
 }
 
 impl<T: ?Sized> Mutex<T> {
-    /// Waits until nobody holds the mutex, and takes it.
+    /// Waits until nobody holds the mutex, and takes it. Those who wait get it in the order in which they came: nobody passes them, not even
+    /// one who has just given it back.
     ///
     /// # Errors
     ///
@@ -67,7 +68,7 @@ impl<T: ?Sized> Mutex<T> {
             Err(TryLockError::Poisoned(poisoned)) => Some(Err(poisoned)),
             Err(TryLockError::WouldBlock) => None,
         };
-        let locked = self.waiters.wait(None, false, attempt);
+        let locked = self.waiters.wait_in_turn(attempt);
         locked.unwrap_or_else(|error| panic!("cannot wait for a mutex: {error}"))
     }
 
@@ -138,7 +139,7 @@ impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
 impl<T: ?Sized> Drop for MutexGuard<'_, T> {
     fn drop(&mut self) {
         self.inner = None;
-        self.mutex.waiters.wake_one();
+        self.mutex.waiters.wake_first();
     }
 }
 

@@ -31,14 +31,9 @@ impl Waiters {
     ///
     /// # Errors
     ///
-    /// `TimedOut` at the deadline; `ConnectionAborted` if the request is cut off and `heeds_cut`; another if this is called in a
+    /// `TimedOut` at the deadline; `ConnectionAborted` if the request is cut off; another if this is called in a
     /// destructor of a panicking coroutine, which cannot wait.
-    pub(super) fn wait<R>(
-        &self,
-        until: Option<Instant>,
-        heeds_cut: bool,
-        mut attempt: impl FnMut() -> Option<R>,
-    ) -> io::Result<R> {
+    pub(super) fn wait<R>(&self, until: Option<Instant>, mut attempt: impl FnMut() -> Option<R>) -> io::Result<R> {
         let context = park::current();
         let me = context.parker.unparker();
         loop {
@@ -50,16 +45,32 @@ impl Waiters {
             if let Some(result) = attempt() {
                 return Ok(result);
             }
-            self.park(&context, until, heeds_cut)?;
+            self.park(&context, until)?;
             // It goes on to try: if it was woken, that was meant for it.
             place.leave();
         }
     }
 
-    fn park(&self, context: &Context, until: Option<Instant>, heeds_cut: bool) -> io::Result<()> {
-        if heeds_cut {
-            context.check()?;
+    /// As [`wait`](Waiters::wait), without an end, and in the order in which they came: nobody passes one who waits, and the first stays first
+    /// until it has its result. Goes with [`wake_first`](Waiters::wake_first).
+    pub(super) fn wait_in_turn<R>(&self, mut attempt: impl FnMut() -> Option<R>) -> io::Result<R> {
+        let free = self.lock().waiting.is_empty();
+        if let Some(result) = free.then(&mut attempt).flatten() {
+            return Ok(result);
         }
+        let context = park::current();
+        let turn = Turn { waiters: self, ticket: self.add(&context.parker.unparker()) };
+        loop {
+            if let Some(result) = turn.has_come().then(&mut attempt).flatten() {
+                turn.leave();
+                return Ok(result);
+            }
+            context.park(Activity::Waiting, None)?;
+        }
+    }
+
+    fn park(&self, context: &Context, until: Option<Instant>) -> io::Result<()> {
+        context.check()?;
         if until.is_some_and(|until| Instant::now() >= until) {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the timeout has passed"));
         }
@@ -68,11 +79,15 @@ impl Waiters {
 
     /// Adds somebody who is about to wait.
     pub(super) fn queue_up(&self, waiter: &Unparker) -> Place<'_> {
+        Place { waiters: self, ticket: self.add(waiter) }
+    }
+
+    fn add(&self, waiter: &Unparker) -> Ticket {
         let mut queue = self.lock();
         queue.last += 1;
         let ticket = Ticket(queue.last);
         queue.waiting.push_back((ticket, waiter.clone()));
-        Place { waiters: self, ticket }
+        ticket
     }
 
     /// Takes somebody out who waits no longer. `false` if it is not there: it has been woken.
@@ -86,6 +101,13 @@ impl Waiters {
     pub(super) fn wake_one(&self) {
         let first = self.lock().waiting.pop_front();
         if let Some((_, first)) = first {
+            first.unpark();
+        }
+    }
+
+    /// Wakes the one whose turn it is.
+    pub(super) fn wake_first(&self) {
+        if let Some((_, first)) = self.lock().waiting.front() {
             first.unpark();
         }
     }
@@ -124,5 +146,33 @@ impl Drop for Place<'_> {
         if !self.remove() {
             self.waiters.wake_one();
         }
+    }
+}
+
+/// The place of one who waits in turn. Whoever just drops it is unwound, and may have been woken: so the next one is.
+struct Turn<'a> {
+    waiters: &'a Waiters,
+    ticket: Ticket,
+}
+
+impl Turn<'_> {
+    /// Leaves it to the next one, who will be woken.
+    fn leave(self) {
+        ManuallyDrop::new(self).remove();
+    }
+
+    fn remove(&self) {
+        self.waiters.remove(self.ticket);
+    }
+
+    fn has_come(&self) -> bool {
+        self.waiters.lock().waiting.front().is_some_and(|(first, _)| *first == self.ticket)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.remove();
+        self.waiters.wake_first();
     }
 }
