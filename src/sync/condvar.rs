@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{LockResult, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::mutex::MutexGuard;
@@ -117,8 +118,9 @@ impl Condvar {
         // Added before the mutex is given back: whoever changes something after that notifies this one, too.
         let place = self.waiters.queue_up(&me);
         drop(guard);
-        // If it cannot wait, it returns early; taking the mutex says why.
-        let _ = context.park(Activity::Waiting, until);
+        // If it cannot wait, it returns early, as it may. In a destructor of a panic it never could.
+        let waited = context.park(Activity::Waiting, until);
+        assert!(waited.is_ok() || !thread::panicking(), "cannot wait for a condition while panicking");
         let locked = mutex.lock();
         // Only now: one who is woken, but does not get the mutex, has changed nothing for those who wait behind it.
         let notified = place.leave();
