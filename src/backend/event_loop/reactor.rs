@@ -1,6 +1,5 @@
 //! [`Reactor`]: one loop, a turn repeated: wait, take the inbox, fire timers, resume what is ready.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::rc::Rc;
@@ -41,7 +40,7 @@ pub(super) struct Reactor {
     events: Events,
     tasks: Slab<Task>,
     /// Slots of the tasks to resume, in the order in which they became ready. Each is in here once at the most.
-    ready: VecDeque<usize>,
+    ready: Vec<usize>,
     timers: Timers,
     stacks: Stacks,
     /// Replies to datagrams, left by the coroutines of their requests for the loop to send.
@@ -98,7 +97,7 @@ impl Reactor {
             poll,
             events: Events::with_capacity(EVENTS),
             tasks: Slab::new(),
-            ready: VecDeque::new(),
+            ready: Vec::new(),
             timers: Timers::default(),
             stacks: Stacks::new(stack_size),
             answers: Rc::default(),
@@ -306,17 +305,17 @@ impl Reactor {
 
     /// Resumes each task that is ready now; one that becomes ready meanwhile has its turn in the next turn.
     fn resume_ready(&mut self) {
-        for _ in 0..self.ready.len() {
-            if let Some(slot) = self.ready.pop_front() {
-                if !self.answers.is_empty() && self.answers.are_due(Instant::now()) {
-                    self.send_answers();
-                }
-                if let Some(next) = self.ready.front().and_then(|next| self.tasks.get(*next)) {
-                    next.coroutine.prefetch();
-                }
-                self.resume(slot);
+        let count = self.ready.len();
+        for index in 0..count {
+            if !self.answers.is_empty() && self.answers.are_due(Instant::now()) {
+                self.send_answers();
             }
+            if let Some(next) = self.ready.get(index + 1).and_then(|next| self.tasks.get(*next)) {
+                next.coroutine.prefetch();
+            }
+            self.resume(self.ready[index]);
         }
+        self.ready.drain(..count);
     }
 
     fn resume(&mut self, slot: usize) {
@@ -367,10 +366,10 @@ impl Drop for Reactor {
 }
 
 impl Task {
-    fn enqueue(&mut self, slot: usize, ready: &mut VecDeque<usize>) {
+    fn enqueue(&mut self, slot: usize, ready: &mut Vec<usize>) {
         if !self.queued {
             self.queued = true;
-            ready.push_back(slot);
+            ready.push(slot);
         }
     }
 }
