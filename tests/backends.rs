@@ -78,10 +78,13 @@ macro_rules! cell {
             unread_input_does_not_cut_the_answer,
             a_reset_is_an_error_of_the_read,
             a_vectored_write_arrives_whole,
+            more_pieces_than_a_call_takes_arrive,
         }
         behaviours! { $backend $kind panics:
             two_hundred_panics_end_two_hundred_requests,
             unsent_bytes_of_a_panicking_handler_hold_up_nobody,
+            fifty_errors_that_panic_end_fifty_requests,
+            an_error_of_a_hook_that_panics_turns_one_away,
         }
         behaviours! { $backend $kind senders:
             a_message_of_another_thread_arrives,
@@ -106,7 +109,22 @@ macro_rules! cell {
             hundreds_of_connections_leave_nothing,
             a_closed_peer_raises_no_signal,
         }
+        in_processes! { $backend $kind peers:
+            a_reset_is_no_end_of_the_wait_for_a_mutex,
+            a_reset_is_no_end_of_the_wait_for_a_condition,
+        }
+        in_processes! { $backend $kind senders:
+            behind_half_a_message_others_wait,
+        }
+        cell!(@over $kind $backend);
     };
+    // Only TCP has urgent data.
+    (@over tcp4 $backend:ident) => {
+        behaviours! { $backend tcp4 peers:
+            urgent_data_hides_nothing,
+        }
+    };
+    (@over $kind:ident $backend:ident) => {};
     (@concurrent $backend:ident $kind:ident) => {
         behaviours! { $backend $kind drains:
             a_drain_tells_the_idle_from_the_busy,

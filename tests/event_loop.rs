@@ -1,5 +1,6 @@
 //! What the event loop must survive and promise beyond what every backend does (see `backends.rs`): panics and cuts on coroutines,
-//! overflows of their stacks, fairness, balance between loops, time, wake-ups, memory, replies that leave together.
+//! overflows of their stacks, fairness, balance between loops, time, wake-ups, memory, replies that leave together, the end of a loop, a loop
+//! within a loop.
 
 // Under Valgrind, but for the tests of fairness, which are about the order of threads that Valgrind does not run side by side. A
 // process of its own that a test starts is not looked into:
@@ -28,12 +29,16 @@ mod answers;
 mod balance;
 #[path = "event_loop/deadlines.rs"]
 mod deadlines;
+#[path = "event_loop/ends.rs"]
+mod ends;
 #[path = "event_loop/fairness.rs"]
 mod fairness;
 #[path = "event_loop/killers.rs"]
 mod killers;
 #[path = "event_loop/memory.rs"]
 mod memory;
+#[path = "event_loop/nested.rs"]
+mod nested;
 #[path = "event_loop/overflows.rs"]
 mod overflows;
 #[path = "event_loop/timeouts.rs"]
@@ -97,6 +102,12 @@ table! {
             offloaded_work_of_hundreds_shares_four_threads
             offloaded_work_may_wait_for_other_offloaded_work
             a_dump_tells_what_each_request_does;
+        ends:
+            a_destructor_of_an_unwound_request_does_not_wait
+            a_handler_that_ignores_all_errors_is_unwound
+            siblings_end_with_their_loops;
+        nested:
+            a_server_runs_inside_a_handler;
     }
 }
 

@@ -6,8 +6,8 @@ mod on_every_backend;
 
 use std::io::{self, BufRead, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -405,4 +405,28 @@ fn ends_that_are_gone_are_told() {
     assert_eq!((receiver.recv(), receiver.recv()), (Ok(1), Err(channel::RecvError)));
     let (_sender, receiver) = channel::bounded::<u8>(1);
     assert_eq!(receiver.recv_timeout(Duration::from_millis(1)), Err(channel::RecvTimeoutError::Timeout));
+}
+
+/// A thread's locals are gone one by one when it ends, and what a lock needs is among them.
+#[test]
+fn a_lock_is_taken_in_the_destructor_of_a_thread_local() {
+    static COUNT: LazyLock<Mutex<u32>> = LazyLock::new(Mutex::default);
+    struct AtEnd;
+
+    impl Drop for AtEnd {
+        fn drop(&mut self) {
+            *COUNT.lock().expect("nobody panicked") += 1;
+        }
+    }
+
+    thread_local! {
+        static AT_END: AtEnd = const { AtEnd };
+    }
+    let thread = thread::spawn(|| {
+        // In this order: so what the lock needs is gone first.
+        AT_END.with(|_| ());
+        *COUNT.lock().expect("nobody panicked") += 1;
+    });
+    thread.join().expect("no panic");
+    assert_eq!(*COUNT.lock().expect("nobody panicked"), 2);
 }

@@ -1,14 +1,17 @@
 //! Panics of every kind: each ends one request, and is counted.
 
+use std::error::Error;
+use std::fmt;
 use std::io::{self, BufWriter, Read, Write};
 use std::panic::panic_any;
 use std::time::Duration;
 
-use socketserver::{Request, RequestHandler};
+use socketserver::{Failure, Hooks, Incoming, Request, RequestHandler};
 
 use crate::support::cell::Cell;
 use crate::support::client::Client;
-use crate::support::running::Running;
+use crate::support::running::{Running, close};
+use crate::support::within;
 
 /// Whose destructor panics, too.
 struct Worse;
@@ -95,4 +98,57 @@ pub fn unsent_bytes_of_a_panicking_handler_hold_up_nobody(cell: Cell) {
     let stats = running.finish();
     assert_eq!((stats.panicked, stats.completed), (3, 1));
     drop(doomed);
+}
+
+/// An error that panics when it is printed, and when it is dropped.
+#[derive(Debug)]
+struct Bomb;
+
+impl Error for Bomb {}
+
+impl fmt::Display for Bomb {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("printed, as the test wants");
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped, as the test wants");
+    }
+}
+
+/// More than any pool has threads.
+pub fn fifty_errors_that_panic_end_fifty_requests(cell: Cell) {
+    let place = cell.place();
+    let handler = |_: &mut Request| -> io::Result<()> { Err(io::Error::other(Bomb)) };
+    let running = Running::start(cell.bind(&place, handler));
+    for _ in 0..50 {
+        assert_eq!(Client::connect(&running.addr).read_all(), b"");
+    }
+    assert_eq!(running.finish().failed, 50);
+}
+
+/// Turns everybody away, by an error, and prints that.
+struct TurnsAway;
+
+impl Hooks for TurnsAway {
+    fn verify_request(&self, _: &Incoming) -> io::Result<bool> {
+        Err(io::Error::other(Bomb))
+    }
+
+    fn handle_error(&self, failure: &Failure<'_>) {
+        failure.to_string();
+    }
+}
+
+pub fn an_error_of_a_hook_that_panics_turns_one_away(cell: Cell) {
+    let place = cell.place();
+    let mut server = cell.bind(&place, |_: &mut Request| Ok(())).hooks(TurnsAway);
+    for _ in 0..3 {
+        let mut client = Client::connect(server.local_addr());
+        server = within("one request", move || server.handle_request().map(|_| server)).unwrap();
+        assert_eq!(client.read_all(), b"");
+    }
+    assert_eq!(close(server).rejected, 3);
 }

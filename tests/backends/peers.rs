@@ -1,14 +1,24 @@
 //! Peers that half-close, do not read, send too much, or vanish.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
-use crossbeam_channel::unbounded;
-use socketserver::Request;
+use crossbeam_channel::{Sender, unbounded};
+use rustix::net::SendFlags;
+use socketserver::sync::{Condvar, Mutex};
+use socketserver::{Activity, Request};
 
 use crate::support::cell::Cell;
 use crate::support::client::Client;
+use crate::support::descriptors::thread_time;
+use crate::support::gate::Gate;
 use crate::support::running::Running;
 use crate::support::{echo, receive};
+
+/// For this long nothing happens, and who waits computes next to nothing.
+pub const QUIET: Duration = Duration::from_millis(250);
 
 /// The handler sees the end of what the client sent, and its whole answer arrives.
 pub fn a_half_closed_client_gets_a_long_answer(cell: Cell) {
@@ -54,7 +64,7 @@ pub fn a_reset_is_an_error_of_the_read(cell: Cell) {
     assert_eq!((stats.failed, stats.disconnected), (1, 1));
 }
 
-/// More pieces than the system takes in one call, of which the last does not fit into its buffers.
+/// Of some pieces, the last does not fit into the system's buffers.
 pub fn a_vectored_write_arrives_whole(cell: Cell) {
     let place = cell.place();
     let running = Running::start(cell.bind(&place, |request: &mut Request| {
@@ -70,6 +80,102 @@ pub fn a_vectored_write_arrives_whole(cell: Cell) {
     assert!(answer[250..].iter().all(|byte| *byte == b'z'));
     assert_eq!(answer.len(), 250 + (8 << 20));
     assert_eq!(running.finish().completed, 1);
+}
+
+/// More pieces than the system takes in one call, which is 1,024, and less than it has room for.
+pub fn more_pieces_than_a_call_takes_arrive(cell: Cell) {
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, |request: &mut Request| {
+        request.read_exact(&mut [0])?;
+        let pieces = vec![IoSlice::new(b"0123456789"); 2500];
+        assert_eq!(request.write_vectored(&pieces)?, 25_000);
+        Ok(())
+    }));
+    let mut client = Client::connect(&running.addr);
+    // What the system says of a new connection, it has said by then.
+    running.wait_for_activity(Activity::Reading);
+    client.write_all(b"x").unwrap();
+    assert!(client.read_all() == b"0123456789".repeat(2500));
+    assert_eq!(running.finish().completed, 1);
+}
+
+/// A read ends in front of urgent data: what is behind it is read all the same.
+pub fn urgent_data_hides_nothing(cell: Cell) {
+    let (place, gate) = (cell.place(), Gate::default());
+    let its_gate = gate.clone();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        request.read_exact(&mut [0])?;
+        its_gate.pass(request)?;
+        let mut rest = [0; 6];
+        request.read_exact(&mut rest)?;
+        request.write_all(&rest)
+    }));
+    let mut client = Client::connect(&running.addr);
+    running.wait_for_activity(Activity::Reading);
+    client.write_all(b"x").unwrap();
+    gate.wait_for(1);
+    client.write_all(b"abc").unwrap();
+    rustix::net::send(&client, b"!", SendFlags::OOB).unwrap();
+    client.write_all(b"def").unwrap();
+    gate.open();
+    assert_eq!(client.take_bytes(6), b"abcdef");
+    assert_eq!(running.finish().completed, 1);
+}
+
+type Shared = (Mutex<bool>, Condvar);
+
+/// The handler finds it taken twice: while its peer is reset, and when it has slept.
+pub fn a_reset_is_no_end_of_the_wait_for_a_mutex(cell: Cell) {
+    let shared: Arc<Shared> = Arc::default();
+    let guard = shared.0.lock().unwrap();
+    reset_while_the_handler_waits(cell, &shared, guard, |(mutex, _), waits| {
+        let _ = waits.send(());
+        while !*mutex.lock().unwrap() {
+            let _ = socketserver::sleep(Duration::from_millis(10));
+        }
+    });
+}
+
+pub fn a_reset_is_no_end_of_the_wait_for_a_condition(cell: Cell) {
+    let shared: Arc<Shared> = Arc::default();
+    reset_while_the_handler_waits(cell, &shared, (), |(mutex, condition), waits| {
+        let not_yet = |ready: &mut bool| {
+            let _ = waits.send(());
+            !*ready
+        };
+        drop(condition.wait_while(mutex.lock().unwrap(), not_yet));
+    });
+}
+
+/// What others have written to the peer cannot be sent any more, while its handler does `wait`. That ends when nobody holds the
+/// mutex, which `guard` may do at first, and what is in it is true; and neither by a panic nor by computing.
+fn reset_while_the_handler_waits<G>(cell: Cell, shared: &Arc<Shared>, guard: G, wait: fn(&Shared, &Sender<()>)) {
+    let place = cell.place();
+    let (give, senders) = unbounded();
+    let (waits, waiting) = unbounded();
+    let (tell, told) = unbounded();
+    let its_shared = shared.clone();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        let _ = give.send(request.sender()?);
+        let before = thread_time();
+        wait(&its_shared, &waits);
+        let _ = tell.send(thread_time() - before);
+        Ok(())
+    }));
+    let client = Client::connect(&running.addr);
+    let sender = receive("the sender", &senders);
+    receive("the handler's wait", &waiting);
+    while sender.send(&[0; 10_000]).is_ok() {}
+    // With input unread.
+    drop(client);
+    thread::sleep(QUIET);
+    drop(guard);
+    thread::sleep(QUIET);
+    *shared.0.lock().unwrap() = true;
+    shared.1.notify_all();
+    let spent = receive("the end of the wait", &told);
+    assert!(spent < QUIET / 5, "it waited by computing for {spent:?}");
+    running.finish();
 }
 
 /// Its answer waits, and the others have theirs.

@@ -3,12 +3,15 @@
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
 use socketserver::{Request, Sender};
 
+use crate::peers::QUIET;
 use crate::support::cell::{Cell, Place};
 use crate::support::client::Client;
+use crate::support::descriptors::thread_time;
 use crate::support::running::Running;
 use crate::support::{PATIENCE, echo, receive, within};
 
@@ -230,4 +233,35 @@ pub fn a_sender_may_end_the_writing_alone(cell: Cell) {
     client.write_all(b"still here").unwrap();
     client.half_close().unwrap();
     assert_eq!(running.finish().completed, 1);
+}
+
+/// A write timeout has cut a message of the handler's: what others write waits for its other half, and nobody computes meanwhile.
+pub fn behind_half_a_message_others_wait(cell: Cell) {
+    let place = cell.place();
+    let (failed, failing) = unbounded();
+    let (tell, told) = unbounded();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        let sender = request.sender()?;
+        request.set_write_timeout(Some(Duration::from_millis(100)));
+        let half = request.write_all(&vec![0; 16 << 20]);
+        let _ = failed.send((sender, half.map_err(|error| error.kind())));
+        let before = thread_time();
+        request.read_exact(&mut [0])?;
+        let _ = tell.send(thread_time() - before);
+        Ok(())
+    }));
+    let mut client = Client::connect(&running.addr);
+    let (sender, half) = receive("half a message", &failing);
+    assert_eq!(half, Err(ErrorKind::TimedOut));
+    sender.send(b"hello").unwrap();
+    // Now the system would take more.
+    client.read_timeout(QUIET);
+    let read = client.read_to_end(&mut Vec::new());
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::WouldBlock, "the other half never comes");
+    thread::sleep(QUIET);
+    client.write_all(b"x").unwrap();
+    let spent = receive("the handler's end", &told);
+    assert!(spent < QUIET / 5, "it waited by computing for {spent:?}");
+    drop(client);
+    running.finish();
 }

@@ -9,7 +9,9 @@ use socketserver::Request;
 use socketserver::backend::{Backend, ForkingStyle, Threading};
 
 use crate::support::cell::{Kind, Place, bind_with};
+use crate::support::child::in_child;
 use crate::support::client::Client;
+use crate::support::descriptors::mappings;
 use crate::support::gate::Gate;
 use crate::support::running::Running;
 use crate::support::{PATIENCE, assert_cut_at, receive, until, within};
@@ -79,4 +81,21 @@ fn threads_have_a_name_and_a_stack() {
     assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"request-0");
     assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"request-1");
     running.finish();
+}
+
+/// Also those of a program that handles requests one by one: each thread that nobody has joined keeps its stack.
+#[test]
+fn ended_threads_are_joined() {
+    in_child(|| {
+        let place = Place::new(Kind::Tcp4);
+        let mut server = bind_with(&place, Threading::new(), |_: &mut Request| Ok(()));
+        let before = mappings();
+        for _ in 0..200 {
+            let mut client = Client::connect(server.local_addr());
+            assert!(server.handle_request().unwrap());
+            assert_eq!(client.read_all(), b"");
+        }
+        let more = mappings().saturating_sub(before);
+        assert!(more < 100, "{more} more entries of the memory map");
+    });
 }

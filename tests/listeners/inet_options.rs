@@ -3,13 +3,16 @@
 use std::collections::HashSet;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::unbounded;
 use rustix::net::sockopt;
 use socketserver::backend::EventLoop;
 use socketserver::listener::{self, Bind, Listener, Tcp, Udp, UnixDatagram, UnixStream};
-use socketserver::{Addr, AnyServer, Request, Server, TcpServer};
+use socketserver::{Addr, AnyServer, Request, Server, TcpServer, net};
 
 use crate::support::client::Client;
 use crate::support::running::{Running, close};
@@ -241,6 +244,37 @@ fn failing_constructors_leak_no_descriptor() {
             assert_eq!(error.kind(), ErrorKind::AddrInUse);
         }
         assert_eq!(crate::support::descriptors::open_descriptors(), before);
+    });
+}
+
+/// A program that is started while others open sockets, of any kind, is given none of them.
+#[test]
+fn children_inherit_no_socket() {
+    crate::support::child::in_child(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        thread::spawn(move || listener.incoming().for_each(drop));
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(SeqCst) {
+                    drop(listener::bind("udp://127.0.0.1:0").unwrap());
+                }
+            });
+            scope.spawn(|| {
+                while !over.load(SeqCst) {
+                    // There may be no port left.
+                    drop(net::TcpStream::connect(addr));
+                }
+            });
+            let inherits = |_| {
+                let listed = Command::new("ls").args(["-l", "/proc/self/fd"]).stdin(Stdio::null()).output().unwrap();
+                String::from_utf8_lossy(&listed.stdout).contains("socket:")
+            };
+            let any = (0..500).any(inherits);
+            over.store(true, SeqCst);
+            assert!(!any);
+        });
     });
 }
 

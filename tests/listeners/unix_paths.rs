@@ -2,16 +2,21 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
 
+use crossbeam_channel::unbounded;
+use rustix::fs::{FlockOperation, flock};
+use rustix::net::SocketAddrUnix;
 use socketserver::listener::{Bind, Listener, UnixDatagram, UnixStream};
-use socketserver::{Addr, Server, UnixName, UnixStreamServer, backend::Sequential};
+use socketserver::{Addr, Request, Server, UnixName, UnixStreamServer, backend::Sequential};
 use tempfile::TempDir;
 
 use crate::support::client::Client;
-use crate::support::{echo, within};
+use crate::support::{echo, receive, within};
 
 /// Both kinds of listener, by the same name.
 enum Kind {
@@ -189,6 +194,52 @@ fn a_missing_folder_is_an_error_with_the_path() {
     let error = UnixStream::bind(&*path).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+}
+
+/// Linux takes 108 bytes, without a final zero, which this crate does not; a client may have such a path all the same.
+#[test]
+fn a_client_may_have_the_longest_path_of_all() {
+    for kind in KINDS {
+        let (folder, path) = folder();
+        let (tell, told) = unbounded();
+        let mut server = Server::new(kind.bind(&path).unwrap(), Sequential, move |request: &mut Request| {
+            let _ = tell.send(request.peer_addr().is_unnamed());
+            Ok(())
+        });
+        let mut client = Client::open(server.local_addr());
+        let longest = 108 - folder.path().as_os_str().len() - 1;
+        bind_to_bytes(&client, folder.path().join("x".repeat(longest)).as_os_str().as_bytes());
+        rustix::net::connect(&client, &SocketAddrUnix::new(&*path).unwrap()).unwrap();
+        client.write_all(b"hello").unwrap();
+        let server = within("one request", move || server.handle_request().map(|_| server)).unwrap();
+        assert!(receive("the peer's name", &told), "it is taken for one without a name");
+        server.close().unwrap();
+    }
+}
+
+/// Binds to a path that fills an address to the last byte.
+fn bind_to_bytes(socket: impl AsFd, path: &[u8]) {
+    // SAFETY: all zeros are an address.
+    let mut addr: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    addr.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    assert_eq!(path.len(), addr.sun_path.len());
+    addr.sun_path.iter_mut().zip(path).for_each(|(to, from)| *to = *from as libc::c_char);
+    let length = size_of_val(&addr) as libc::socklen_t;
+    // SAFETY: the address lives as long as the call.
+    let result = unsafe { libc::bind(socket.as_fd().as_raw_fd(), (&raw const addr).cast(), length) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
+/// Anybody may lock a folder that he may read: a server starts there all the same.
+#[test]
+fn somebody_may_have_locked_the_folder() {
+    for kind in KINDS {
+        let (folder, path) = folder();
+        let locked = fs::File::open(folder.path()).unwrap();
+        flock(&locked, FlockOperation::LockExclusive).unwrap();
+        let listener = within("binding", move || kind.bind(&path)).unwrap();
+        drop(listener);
+    }
 }
 
 /// It has no file, and is free when its socket is closed.

@@ -1,7 +1,8 @@
-//! What this process has open, and how much memory it has.
+//! What this process has open, how much memory it has, and how long it has computed.
 
 use std::fs;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 /// The number that the system gives a socket; no other has it while that one is open.
 pub fn socket_number(socket: impl AsFd) -> u64 {
@@ -38,4 +39,10 @@ pub fn resident_bytes() -> usize {
 /// Entries of this process's memory map.
 pub fn mappings() -> usize {
     fs::read_to_string("/proc/self/maps").expect("Linux shows the memory").lines().count()
+}
+
+/// What the calling thread has computed so far.
+pub fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

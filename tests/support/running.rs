@@ -6,15 +6,16 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
-use socketserver::{Addr, AnyServer, Served, ShutdownHandle, Stats};
+use socketserver::{Activity, Addr, AnyServer, Monitor, Served, ShutdownHandle, Stats};
 
-use super::{receive, within};
+use super::{receive, until, within};
 
 /// A server in `serve_forever`. Dropped by a failing test, it is stopped, so that the others have the machine.
 pub struct Running {
     pub addr: Addr,
     pub handle: ShutdownHandle,
     pub stats: Arc<dyn Fn() -> Stats + Send + Sync>,
+    monitor: Monitor,
     ended: Receiver<(AnyServer, io::Result<Served>)>,
     /// Taken when serving has ended.
     thread: Option<JoinHandle<()>>,
@@ -25,12 +26,22 @@ impl Running {
         let (give, ended) = bounded(1);
         let (addr, handle) = (server.local_addr().clone(), server.shutdown_handle());
         let monitor = server.monitor();
-        let stats = Arc::new(move || monitor.stats());
+        let its_monitor = monitor.clone();
+        let stats = Arc::new(move || its_monitor.stats());
         let thread = thread::spawn(move || {
             let served = server.serve_forever();
             let _ = give.send((server, served));
         });
-        Running { addr, handle, stats, ended, thread: Some(thread) }
+        Running { addr, handle, stats, monitor, ended, thread: Some(thread) }
+    }
+
+    /// Waits until the only request does this.
+    #[track_caller]
+    pub fn wait_for_activity(&self, activity: Activity) {
+        until(
+            &format!("a request that is {activity}"),
+            || matches!(&*self.monitor.dump(), [request] if request.activity == activity),
+        );
     }
 
     /// Asks for the end of serving and waits for it.

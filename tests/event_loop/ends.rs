@@ -1,0 +1,157 @@
+//! The end of a loop: who is left on it hears of that, or is unwound; and what outlives it keeps nothing of it.
+
+use std::io::{self, BufRead, BufWriter, Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::unbounded;
+use socketserver::backend::EventLoop;
+use socketserver::net::TcpStream;
+use socketserver::sync::{Condvar, Mutex};
+use socketserver::{Request, spawn};
+
+use crate::support::cell::{Cell, Kind, Place, bind_with};
+use crate::support::child::in_child;
+use crate::support::client::Client;
+use crate::support::descriptors::open_descriptors;
+use crate::support::gate::Gate;
+use crate::support::running::{Running, close};
+use crate::support::{PATIENCE, receive, until, within};
+
+/// It does I/O with nobody at the other end, which would wait for ever.
+pub fn a_destructor_of_an_unwound_request_does_not_wait(cell: Cell) {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = silent.local_addr().unwrap();
+    let never: (Mutex<()>, Condvar) = Default::default();
+    let (place, (began, beginning)) = (cell.place(), unbounded());
+    let running = Running::start(bind_with(&place, EventLoop::new(1), move |_: &mut Request| {
+        let mut upstream = BufWriter::with_capacity(64 << 20, TcpStream::connect(upstream)?);
+        upstream.write_all(&vec![0; 32 << 20])?;
+        let _ = began.send(());
+        // No error gets it out of there.
+        drop(never.1.wait_while(never.0.lock().unwrap(), |_| true));
+        Ok(())
+    }));
+    let _client = Client::connect(&running.addr);
+    receive("the beginning of the request", &beginning);
+    running.handle.drain(Duration::ZERO);
+    let (server, served) = running.ended();
+    assert_eq!((served.cut, served.unfinished), (1, 1));
+    close(server);
+}
+
+/// It takes no error for an answer, neither that of a peer that is gone nor that of the cut: the others of its loop are served, and
+/// the end is not held up.
+pub fn a_handler_that_ignores_all_errors_is_unwound(cell: Cell) {
+    let agains: [fn(&mut Request); 5] = [
+        |request| drop(request.fill_buf()),
+        |request| drop(request.write_all(b"hello")),
+        |request| drop(request.sleep(Duration::from_millis(1))),
+        |request| drop(request.offload(|| ())),
+        |_| drop(socketserver::sleep(Duration::from_millis(1))),
+    ];
+    for again in agains {
+        let (place, calls) = (cell.place(), Arc::new(AtomicUsize::new(0)));
+        let its_calls = calls.clone();
+        let running = Running::start(bind_with(&place, EventLoop::new(1), move |request: &mut Request| {
+            let mut message = [0; 5];
+            request.read_exact(&mut message)?;
+            if &message != b"again" {
+                return request.write_all(&message);
+            }
+            loop {
+                its_calls.fetch_add(1, SeqCst);
+                again(request);
+            }
+        }));
+        let mut gone = Client::connect(&running.addr);
+        gone.write_all(b"again").unwrap();
+        until("it has begun", || calls.load(SeqCst) > 0);
+        drop(gone);
+        let before = calls.load(SeqCst);
+        until("it goes on", || calls.load(SeqCst) > before + 10);
+        assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+        running.handle.drain(Duration::from_millis(50));
+        let (server, served) = running.ended();
+        assert_eq!((served.cut, served.unfinished), (1, 1));
+        close(server);
+    }
+}
+
+/// Nobody joins them, and their requests have ended: they hear of the end by an error, so that they may clean up.
+pub fn siblings_end_with_their_loops(cell: Cell) {
+    let (place, gate) = (cell.place(), Gate::default());
+    let (began, beginning) = unbounded();
+    let ended = Arc::new(AtomicUsize::new(0));
+    let (its_gate, its_ended) = (gate.clone(), ended.clone());
+    let running = Running::start(bind_with(&place, EventLoop::new(2), move |request: &mut Request| {
+        let (began, ended) = (began.clone(), its_ended.clone());
+        spawn(move || {
+            let _ = began.send(());
+            while socketserver::sleep(Duration::from_millis(5)).is_ok() {}
+            ended.fetch_add(1, SeqCst);
+        })?;
+        its_gate.pass(request)
+    }));
+    let clients = [(); 2].map(|()| Client::connect(&running.addr));
+    // At a time, so that they are on different loops.
+    gate.wait_for(2);
+    for mut client in clients {
+        receive("a sibling", &beginning);
+        gate.open();
+        assert_eq!(client.read_all(), b"");
+    }
+    let (server, served) = running.stop();
+    assert_eq!((served.accepted, ended.load(SeqCst)), (2, 1), "one loop ends with serving, and one with the server");
+    let served = within("closing", move || server.shutdown_deadline(PATIENCE).close()).unwrap();
+    assert_eq!((served.unfinished, ended.load(SeqCst)), (0, 2));
+}
+
+/// One socket for all requests, of which each runs on a loop of its own.
+#[test]
+fn a_shared_socket_keeps_nothing_of_loops_that_have_ended() {
+    in_child(|| {
+        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = upstream.local_addr().unwrap();
+        let (allow, allowed) = unbounded();
+        thread::spawn(move || {
+            let (mut stream, _) = upstream.accept().unwrap();
+            let mut byte = [0];
+            while stream.read_exact(&mut byte).is_ok() {
+                receive("the handler's wait", &allowed);
+                stream.write_all(&byte).unwrap();
+            }
+        });
+        let shared: Mutex<Option<TcpStream>> = Mutex::default();
+        let handler = move |request: &mut Request| -> io::Result<()> {
+            let mut byte = [0];
+            request.read_exact(&mut byte)?;
+            let mut upstream = shared.lock().unwrap();
+            if upstream.is_none() {
+                *upstream = Some(TcpStream::connect(addr)?);
+            }
+            let upstream = upstream.as_mut().expect("it is connected");
+            upstream.write_all(&byte)?;
+            let allow = allow.clone();
+            // It runs when this waits.
+            spawn(move || _ = allow.send(()))?;
+            upstream.read_exact(&mut byte)?;
+            request.write_all(&byte)
+        };
+        let place = Place::new(Kind::Tcp4);
+        let mut server = bind_with(&place, EventLoop::new(1), handler);
+        let mut ask = || {
+            let mut client = Client::connect(server.local_addr());
+            client.write_all(b"x").unwrap();
+            assert!(server.handle_request().unwrap());
+            assert_eq!(client.read_all(), b"x");
+        };
+        ask();
+        let before = open_descriptors();
+        (0..100).for_each(|_| ask());
+        assert_eq!(open_descriptors(), before, "descriptors are left");
+    });
+}
