@@ -59,7 +59,7 @@ impl Outbox {
         Ok(sent < message.len())
     }
 
-    /// Ends the writing direction when all that has been written is sent; `Ok(true)` if that is to be waited for.
+    /// Ends the writing direction when all that has been written is sent; whether that is to be waited for.
     pub(crate) fn finish(&self, fd: BorrowedFd<'_>) -> bool {
         let mut queue = self.lock();
         queue.finished = true;
@@ -91,7 +91,7 @@ impl Outbox {
         }
         let sent = self.send_queued(&mut queue, fd);
         if sent.is_err() {
-            queue.bytes.clear();
+            queue.bytes = VecDeque::new();
             queue.wake_writers();
             self.pending.store(false, SeqCst);
         }

@@ -66,7 +66,8 @@ impl Sender {
     /// # Errors
     ///
     /// `WouldBlock` if the message does not fit into the queue, so that nothing of it was sent: the peer reads too slowly.
-    /// `NotConnected` if the request is over. `ConnectionAborted` if it was closed. `BrokenPipe` after [`finish`](Sender::finish). The system's, if the connection is broken.
+    /// `NotConnected` if the request is over. `ConnectionAborted` if it was closed. `BrokenPipe` after [`finish`](Sender::finish). The
+    /// system's, if the connection is broken.
     pub fn send(&self, message: &[u8]) -> io::Result<()> {
         let live = self.live.upgrade().ok_or_else(over)?;
         live.check()?;
@@ -135,7 +136,7 @@ fn over() -> io::Error {
 ///
 /// # Errors
 ///
-/// As [`send`](Sender::send), but for `WouldBlock`; `BrokenPipe` after [`finish`](Sender::finish); `ConnectionAborted` if the writer's own request is cut off meanwhile.
+/// As [`send`](Sender::send), but for `WouldBlock`; `ConnectionAborted` also if the writer's own request is cut off meanwhile.
 impl Write for Sender {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let piece = &bytes[..bytes.len().min(self.capacity)];

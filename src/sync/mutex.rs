@@ -52,8 +52,8 @@ impl<T> Mutex<T> {
 }
 
 impl<T: ?Sized> Mutex<T> {
-    /// Waits until nobody holds the mutex, and takes it. Those who wait get it in the order in which they came: nobody passes them, not even
-    /// one who has just given it back.
+    /// Waits until nobody holds the mutex, and takes it. Those who wait get it in the order in which they came: nobody passes them, not
+    /// even one who has just given it back.
     ///
     /// # Errors
     ///

@@ -51,8 +51,8 @@ impl Waiters {
         }
     }
 
-    /// As [`wait`](Waiters::wait), without an end, and in the order in which they came: nobody passes one who waits, and the first stays first
-    /// until it has its result. Goes with [`wake_first`](Waiters::wake_first).
+    /// As [`wait`](Waiters::wait), without an end, and in the order in which they came: nobody passes one who waits, and the first stays
+    /// first until it has its result. Goes with [`wake_first`](Waiters::wake_first).
     pub(super) fn wait_in_turn<R>(&self, mut attempt: impl FnMut() -> Option<R>) -> io::Result<R> {
         let free = self.lock().waiting.is_empty();
         if let Some(result) = free.then(&mut attempt).flatten() {
