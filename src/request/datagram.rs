@@ -36,7 +36,7 @@ impl Datagram {
     }
 
     pub(super) fn consume(&mut self, count: usize) {
-        self.position = self.packet.len().min(self.position + count);
+        self.position = self.packet.len().min(self.position.saturating_add(count));
     }
 
     pub(super) fn halves(&mut self) -> (Unread<'_>, &mut Option<Vec<u8>>) {
@@ -91,7 +91,7 @@ impl Unread<'_> {
     }
 
     pub(super) fn consume(&mut self, count: usize) {
-        *self.position = self.packet.len().min(*self.position + count);
+        *self.position = self.packet.len().min(self.position.saturating_add(count));
     }
 }
 

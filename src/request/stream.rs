@@ -36,7 +36,7 @@ impl Input {
 
     #[inline]
     pub(super) fn consume(&mut self, count: usize) {
-        self.start = self.end.min(self.start + count);
+        self.start = self.end.min(self.start.saturating_add(count));
         if self.start == self.end {
             self.give_back();
         }
