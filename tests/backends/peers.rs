@@ -2,8 +2,7 @@
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, unbounded};
 use rustix::net::SendFlags;
@@ -15,10 +14,11 @@ use crate::support::client::Client;
 use crate::support::descriptors::thread_time;
 use crate::support::gate::Gate;
 use crate::support::running::Running;
-use crate::support::{echo, receive};
+use crate::support::{echo, receive, until};
 
-/// For this long nothing happens, and who waits computes next to nothing.
-pub const QUIET: Duration = Duration::from_millis(250);
+/// A short wait of a handler, and how many of them tell whether it waits or computes.
+pub const WAIT: Duration = Duration::from_millis(10);
+pub const WAITS: u32 = 10;
 
 /// The handler sees the end of what the client sent, and its whole answer arrives.
 pub fn a_half_closed_client_gets_a_long_answer(cell: Cell) {
@@ -131,7 +131,8 @@ pub fn a_reset_is_no_end_of_the_wait_for_a_mutex(cell: Cell) {
     reset_while_the_handler_waits(cell, &shared, guard, |(mutex, _), waits| {
         let _ = waits.send(());
         while !*mutex.lock().unwrap() {
-            let _ = socketserver::sleep(Duration::from_millis(10));
+            let _ = waits.send(());
+            let _ = socketserver::sleep(WAIT);
         }
     });
 }
@@ -139,16 +140,17 @@ pub fn a_reset_is_no_end_of_the_wait_for_a_mutex(cell: Cell) {
 pub fn a_reset_is_no_end_of_the_wait_for_a_condition(cell: Cell) {
     let shared: Arc<Shared> = Arc::default();
     reset_while_the_handler_waits(cell, &shared, (), |(mutex, condition), waits| {
-        let not_yet = |ready: &mut bool| {
+        let mut ready = mutex.lock().unwrap();
+        while !*ready {
             let _ = waits.send(());
-            !*ready
-        };
-        drop(condition.wait_while(mutex.lock().unwrap(), not_yet));
+            (ready, _) = condition.wait_timeout(ready, WAIT).unwrap();
+        }
     });
 }
 
 /// What others have written to the peer cannot be sent any more, while its handler does `wait`. That ends when nobody holds the
-/// mutex, which `guard` may do at first, and what is in it is true; and neither by a panic nor by computing.
+/// mutex, which `guard` may do at first, and what is in it is true. Until then it waits, for [`WAIT`] at a time: it neither panics, nor
+/// computes, nor returns at once.
 fn reset_while_the_handler_waits<G>(cell: Cell, shared: &Arc<Shared>, guard: G, wait: fn(&Shared, &Sender<()>)) {
     let place = cell.place();
     let (give, senders) = unbounded();
@@ -157,9 +159,9 @@ fn reset_while_the_handler_waits<G>(cell: Cell, shared: &Arc<Shared>, guard: G, 
     let its_shared = shared.clone();
     let running = Running::start(cell.bind(&place, move |request: &mut Request| {
         let _ = give.send(request.sender()?);
-        let before = thread_time();
+        let (began, before) = (Instant::now(), thread_time());
         wait(&its_shared, &waits);
-        let _ = tell.send(thread_time() - before);
+        let _ = tell.send((began.elapsed(), thread_time() - before));
         Ok(())
     }));
     let client = Client::connect(&running.addr);
@@ -168,13 +170,17 @@ fn reset_while_the_handler_waits<G>(cell: Cell, shared: &Arc<Shared>, guard: G, 
     while sender.send(&[0; 10_000]).is_ok() {}
     // With input unread.
     drop(client);
-    thread::sleep(QUIET);
+    let is_full = || sender.send(&[0; 10_000]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+    until("what was queued is given up", || !is_full());
     drop(guard);
-    thread::sleep(QUIET);
+    // What was queued has ended some of them early.
+    waiting.try_iter().for_each(drop);
+    (0..WAITS).for_each(|_| receive("another wait", &waiting));
     *shared.0.lock().unwrap() = true;
     shared.1.notify_all();
-    let spent = receive("the end of the wait", &told);
-    assert!(spent < QUIET / 5, "it waited by computing for {spent:?}");
+    let (time, spent) = receive("the end of the wait", &told);
+    assert!(time > WAIT * WAITS / 2, "it did not wait: {WAITS} waits took {time:?}");
+    assert!(spent < time / 2, "it waited by computing for {spent:?} of {time:?}");
     running.finish();
 }
 
