@@ -251,7 +251,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
     ///
     /// A failing accept does not end it. Connections that are lost before they are accepted are passed over; if the system has
     /// no descriptors or memory, accepting pauses for 5 ms, then 10 ms and so on up to a second. That is logged once, until accepting
-    /// has worked for 5 seconds.
+    /// has worked for a minute.
     ///
     /// # Errors
     ///

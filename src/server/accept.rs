@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use crate::episode::Episode;
+
 /// What an error of [`Listener::get_request`](crate::listener::Listener::get_request) means for the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -50,54 +52,26 @@ impl Verdict {
 pub(crate) struct Backoff {
     delay: Duration,
     until: Option<Instant>,
-    accepting: Accepting,
-}
-
-/// Whether accepting works: what has been logged.
-#[derive(Debug, Default, PartialEq, Eq)]
-enum Accepting {
-    #[default]
-    Works,
-    Fails,
-    /// It works again, so far: has done since then.
-    Recovers(Instant),
+    shortage: Episode,
 }
 
 const FIRST: Duration = Duration::from_millis(5);
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// How long accepting has to work until a shortage is over. As long as requests end and others take their descriptors, it fails and
-/// works in turns, many times a second.
-const CALM: Duration = Duration::from_secs(5);
-
 impl Backoff {
-    /// Begins the next pause, and logs the first of a shortage.
+    /// Begins the next pause, and logs the first of a shortage. As long as requests end and others take their descriptors, accepting fails
+    /// and works in turns, many times a second.
     pub(crate) fn fail(&mut self, error: &io::Error) {
-        if self.accepting == Accepting::Works {
+        if self.shortage.trouble() {
             log::warn!("cannot accept, and will try again: {error}");
         }
-        self.accepting = Accepting::Fails;
         self.delay = (self.delay * 2).clamp(FIRST, LONGEST);
         self.until = Some(Instant::now() + self.delay);
     }
 
-    /// Accepting works. This costs a look at the clock only after a failure.
-    pub(crate) fn succeed(&mut self) {
-        if self.accepting == Accepting::Fails {
-            *self = Backoff { accepting: Accepting::Recovers(Instant::now()), ..Backoff::default() };
-        }
-    }
-
-    /// Ends a shortage when accepting has worked for long enough, and says when to look again.
-    pub(crate) fn tend(&mut self) -> Option<Duration> {
-        let Accepting::Recovers(since) = self.accepting else { return self.remaining() };
-        let left = CALM.saturating_sub(since.elapsed());
-        if left.is_zero() {
-            log::info!("accepting again");
-            self.accepting = Accepting::Works;
-            return None;
-        }
-        Some(left)
+    /// Accepting works.
+    pub(crate) fn reset(&mut self) {
+        (self.delay, self.until) = (Duration::ZERO, None);
     }
 
     /// What is left of the pause.
@@ -137,27 +111,9 @@ mod tests {
             delays.push(backoff.delay.as_millis());
         }
         assert_eq!(delays, [5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
-        backoff.succeed();
+        backoff.reset();
         assert!(backoff.remaining().is_none());
         backoff.fail(&Errno::MFILE.into());
         assert_eq!(backoff.delay, FIRST);
-    }
-
-    #[test]
-    fn a_shortage_is_over_when_accepting_has_worked_for_a_while() {
-        let mut backoff = Backoff::default();
-        assert_eq!(backoff.tend(), None);
-        for _ in 0..3 {
-            backoff.fail(&Errno::MFILE.into());
-            assert!(backoff.tend() <= Some(FIRST));
-            backoff.succeed();
-            assert!(backoff.tend() > Some(LONGEST));
-            assert_ne!(backoff.accepting, Accepting::Works);
-        }
-        backoff.accepting = Accepting::Recovers(Instant::now() - CALM);
-        // What was accepted since then does not put it off.
-        backoff.succeed();
-        assert_eq!(backoff.tend(), None);
-        assert_eq!(backoff.accepting, Accepting::Works);
     }
 }

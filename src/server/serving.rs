@@ -78,7 +78,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
         self.service.limits.want_end(!may_get);
         self.full.set(!may_get && self.leaves_queued(), &self.service.limits);
         let now = if may_get && self.ready { Some(Duration::ZERO) } else { None };
-        let due = [timeout, now, self.backoff.tend(), self.busy.tend()].into_iter().flatten().min();
+        let due = [timeout, now, self.backoff.remaining(), self.busy.tend()].into_iter().flatten().min();
         self.wait(may_get, due)
     }
 
@@ -130,7 +130,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
             match self.listener.get_request() {
                 Ok(incoming) => {
                     got += 1;
-                    self.backoff.succeed();
+                    self.backoff.reset();
                     self.start(incoming);
                 }
                 Err(error) => match Verdict::of(&error) {
