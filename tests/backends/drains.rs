@@ -56,6 +56,31 @@ pub fn a_drain_ends_an_idle_connection(cell: Cell) {
     assert_ends_at_once(running, idle);
 }
 
+/// What the peer sends when the handler has been told of the end is not read, and does not turn the close into a reset.
+pub fn a_message_that_crosses_a_drain_does_not_cut_the_answer(cell: Cell) {
+    let (place, gate) = (cell.place(), Gate::default());
+    let answer = vec![b'a'; 100_000];
+    let (its_gate, its_answer) = (gate.clone(), answer.clone());
+    let (tell, told) = unbounded();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        request.read_exact(&mut [0; 5])?;
+        request.write_all(&its_answer)?;
+        let _ = tell.send(());
+        assert_eq!(request.read(&mut [0])?, 0);
+        its_gate.pass(request)
+    }));
+    let mut client = Client::connect(&running.addr);
+    client.write_all(b"hello").unwrap();
+    receive("the answer", &told);
+    running.handle.drain(PATIENCE);
+    gate.wait_for(1);
+    // Where a thread's read has been ended, a Unix client learns at once that nobody reads any more.
+    let _ = client.write_all(b"once more");
+    gate.open();
+    assert!(client.read_all() == answer);
+    assert_eq!(close(running.ended().0).completed, 1);
+}
+
 /// It has never said a word.
 pub fn a_drain_ends_a_silent_connection(cell: Cell) {
     let place = cell.place();
