@@ -9,26 +9,26 @@ pub(crate) const SIZE: usize = 64 * 1024;
 /// Buffers that a thread keeps for its next reads. On a loop, only requests that wait to write hold one each.
 const KEPT: usize = 16;
 
-pub(crate) type Buffer = Box<[u8]>;
-
 thread_local! {
-    static FREE: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
+    static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Takes a buffer of [`SIZE`] bytes. What it contains is left over from some other request of this process.
+/// Takes an empty buffer for [`SIZE`] bytes. Its memory is not set to zero: on a thread that serves one connection, that would make all
+/// of it resident.
 #[inline]
-pub(crate) fn take() -> Buffer {
+pub(crate) fn take() -> Vec<u8> {
     // While a thread ends, its list may be gone already.
     let kept = FREE.try_with(|free| free.borrow_mut().pop()).ok().flatten();
-    kept.unwrap_or_else(|| vec![0; SIZE].into_boxed_slice())
+    kept.unwrap_or_else(|| Vec::with_capacity(SIZE))
 }
 
 /// Gives a buffer back.
 #[inline]
-pub(crate) fn give(buffer: Buffer) {
+pub(crate) fn give(mut buffer: Vec<u8>) {
     let _ = FREE.try_with(|free| {
         let mut free = free.borrow_mut();
         if free.len() < KEPT {
+            buffer.clear();
             free.push(buffer);
         }
     });

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use rustix::buffer::spare_capacity;
 use rustix::io::retry_on_intr;
 #[cfg(target_os = "linux")]
 use rustix::net::MMsgHdr;
@@ -78,9 +79,15 @@ pub(crate) fn accept(socket: BorrowedFd<'_>, scheme: Scheme) -> io::Result<(Owne
 
 /// Receives bytes of a stream; 0 is its end.
 pub(crate) fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8], blocking: Blocking) -> io::Result<usize> {
-    let mut flags = RecvFlags::empty();
-    flags.set(RecvFlags::DONTWAIT, blocking == Blocking::No);
-    let (_, received) = retry_on_intr(|| rustix::net::recv(socket, &mut *buffer, flags))?;
+    let (_, received) = retry_on_intr(|| rustix::net::recv(socket, &mut *buffer, recv_flags(blocking)))?;
+    Ok(received)
+}
+
+/// Receives bytes of a stream in place of what `buffer` contains, as many as it has memory for; 0 is the stream's end.
+#[inline]
+pub(crate) fn recv_into(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>, blocking: Blocking) -> io::Result<usize> {
+    buffer.clear();
+    let (_, received) = retry_on_intr(|| rustix::net::recv(socket, spare_capacity(buffer), recv_flags(blocking)))?;
     Ok(received)
 }
 
@@ -181,6 +188,12 @@ pub(crate) fn shutdown_write(socket: BorrowedFd<'_>) {
 /// Ends both directions: every blocked call on the socket returns.
 pub(crate) fn shutdown_both(socket: BorrowedFd<'_>) {
     let _ = rustix::net::shutdown(socket, Shutdown::Both);
+}
+
+fn recv_flags(blocking: Blocking) -> RecvFlags {
+    let mut flags = RecvFlags::empty();
+    flags.set(RecvFlags::DONTWAIT, blocking == Blocking::No);
+    flags
 }
 
 fn send_flags(blocking: Blocking) -> SendFlags {

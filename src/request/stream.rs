@@ -5,46 +5,50 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use super::core::Core;
-use crate::buffer::{self, Buffer};
+use crate::buffer;
 use crate::readiness::Readiness;
 use crate::socket::{self, Blocking};
 
-/// The reading direction: a buffer that is there only while it contains something.
+/// The reading direction.
 #[derive(Default)]
 pub(super) struct Input {
-    buffer: Option<Buffer>,
+    /// What was received last. While that is nothing, it has no memory.
+    buffer: Vec<u8>,
+    /// How much of it has been consumed.
     start: usize,
-    end: usize,
 }
 
 impl Input {
     /// What is buffered; if that is nothing, what the next read gives. Empty at the end of the stream.
     pub(super) fn fill_buf(&mut self, core: &Core) -> io::Result<&[u8]> {
-        if self.start == self.end {
+        if self.buffered().is_empty() {
             let received = receive(core, buffer::SIZE, |fd, blocking| {
-                let received = socket::recv(fd, self.buffer.get_or_insert_with(buffer::take), blocking);
+                if self.buffer.capacity() == 0 {
+                    self.buffer = buffer::take();
+                }
+                let received = socket::recv_into(fd, &mut self.buffer, blocking);
                 // Who waits holds no buffer.
                 if !matches!(received, Ok(1..)) {
                     self.give_back();
                 }
                 received
             });
-            (self.start, self.end) = (0, core.or_spend(received)?);
+            core.or_spend(received)?;
         }
         Ok(self.buffered())
     }
 
     #[inline]
     pub(super) fn consume(&mut self, count: usize) {
-        self.start = self.end.min(self.start.saturating_add(count));
-        if self.start == self.end {
+        self.start = self.buffer.len().min(self.start.saturating_add(count));
+        if self.start == self.buffer.len() {
             self.give_back();
         }
     }
 
     pub(super) fn read(&mut self, core: &Core, into: &mut [u8]) -> io::Result<usize> {
         // What would fill the buffer anyway need not pass through it.
-        if self.start == self.end && into.len() >= buffer::SIZE {
+        if self.buffered().is_empty() && into.len() >= buffer::SIZE {
             return core.or_spend(receive(core, into.len(), |fd, blocking| socket::recv(fd, into, blocking)));
         }
         if into.is_empty() {
@@ -56,13 +60,15 @@ impl Input {
     }
 
     pub(super) fn buffered(&self) -> &[u8] {
-        self.buffer.as_ref().map_or(&[], |buffer| &buffer[self.start..self.end])
+        &self.buffer[self.start..]
     }
 
     #[inline]
     fn give_back(&mut self) {
-        (self.start, self.end) = (0, 0);
-        self.buffer.take().into_iter().for_each(buffer::give);
+        self.start = 0;
+        if self.buffer.capacity() > 0 {
+            buffer::give(std::mem::take(&mut self.buffer));
+        }
     }
 }
 
@@ -213,8 +219,7 @@ fn linger(core: &Core, mut unread: bool) {
     reading.limit(LINGER_SILENCE);
     core.expect_ready(Readiness::READ);
     while Instant::now() < until {
-        let size = scratch.len();
-        match reading.call(size, Blocking::No, |fd, blocking| socket::recv(fd, &mut scratch, blocking)) {
+        match reading.call(buffer::SIZE, Blocking::No, |fd, blocking| socket::recv_into(fd, &mut scratch, blocking)) {
             Ok(Some(0)) | Err(_) => break,
             Ok(Some(_)) => {
                 unread = true;
