@@ -35,7 +35,7 @@ pub struct Job {
 
 impl Job {
     pub(crate) fn new(incoming: Incoming, service: Arc<Service>, permit: Permit) -> Job {
-        Job { waiting: Some((Ticket { service, permit: Some(permit) }, incoming)) }
+        Job { waiting: Some((Ticket { service, permit }, incoming)) }
     }
 
     /// Serves the request on the calling thread: makes the handler, calls `setup`, `handle` and `finish`, reports a failure,
@@ -110,21 +110,12 @@ impl fmt::Debug for Job {
 /// A request's part in its server. Dropping it, as the last thing of the request, makes room for another.
 struct Ticket {
     service: Arc<Service>,
-    /// Given back early where nothing of the request is left but its reply.
-    permit: Option<Permit>,
-}
-
-impl Ticket {
-    fn give_back(&mut self) {
-        if let Some(permit) = self.permit.take() {
-            self.service.limits.release(&permit);
-        }
-    }
+    permit: Permit,
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.give_back();
+        self.service.limits.release(&self.permit);
     }
 }
 

@@ -89,12 +89,6 @@ impl Limits {
         Ok(Permit { peer })
     }
 
-    /// Counts a request again that had given its permit back, whatever the limits are.
-    pub(crate) fn readmit(&self) -> Permit {
-        self.shared.live.fetch_add(1, SeqCst);
-        Permit { peer: None }
-    }
-
     /// Counts one request less, as the last thing of it: there is room for another.
     pub(crate) fn release(&self, permit: &Permit) {
         if let Some(peer) = permit.peer {

@@ -20,6 +20,8 @@ mod support;
 mod clients;
 #[path = "chaos/handler.rs"]
 mod handler;
+#[path = "chaos/packets.rs"]
+mod packets;
 #[path = "chaos/rounds.rs"]
 mod rounds;
 #[path = "chaos/silence.rs"]
@@ -48,29 +50,40 @@ impl Variety {
 }
 
 macro_rules! table {
-    ($($backend:ident [$($kind:ident)*])*) => {
+    ($($backend:ident [$($stream:ident)*] [$($datagram:ident)*])*) => {
         $(mod $backend {
-            $(mod $kind {
-                use crate::support::cell::Cell;
+            fn variety(kind: &str) -> crate::Variety {
+                let kind = crate::support::cell::Cell::named("sequential", kind).kind;
+                crate::Variety { backend: stringify!($backend), kind }
+            }
 
-                fn variety() -> crate::Variety {
-                    let kind = Cell::named("sequential", stringify!($kind)).kind;
-                    crate::Variety { backend: stringify!($backend), kind }
-                }
+            $(mod $stream {
+                use super::variety;
 
                 #[test]
                 fn chaos_leaves_nothing() {
-                    crate::rounds::in_child(|| crate::rounds::chaos_leaves_nothing(variety()));
+                    crate::rounds::in_child(|| crate::rounds::chaos_leaves_nothing(variety(stringify!($stream))));
                 }
 
                 #[test]
                 fn chaos_with_busy_replies_leaves_nothing() {
-                    crate::rounds::in_child(|| crate::rounds::chaos_with_busy_replies_leaves_nothing(variety()));
+                    crate::rounds::in_child(|| {
+                        crate::rounds::chaos_with_busy_replies_leaves_nothing(variety(stringify!($stream)))
+                    });
                 }
 
                 #[test]
                 fn a_peer_that_has_vanished_gives_its_place_back() {
-                    crate::silence::a_peer_that_has_vanished_gives_its_place_back(variety());
+                    crate::silence::a_peer_that_has_vanished_gives_its_place_back(variety(stringify!($stream)));
+                }
+            })*
+
+            $(mod $datagram {
+                use super::variety;
+
+                #[test]
+                fn chaos_leaves_nothing() {
+                    crate::rounds::in_child(|| crate::rounds::chaos_leaves_nothing(variety(stringify!($datagram))));
                 }
             })*
         })*
@@ -78,9 +91,9 @@ macro_rules! table {
 }
 
 table! {
-    sequential [tcp4 unix_stream]
-    threading [tcp4 unix_stream]
-    forking_style [tcp4 unix_stream]
-    event_loop [tcp4 unix_stream]
-    event_loops [tcp4 unix_stream]
+    sequential [tcp4 unix_stream] [udp4 unix_datagram]
+    threading [tcp4 unix_stream] [udp4 unix_datagram]
+    forking_style [tcp4 unix_stream] [udp4 unix_datagram]
+    event_loop [tcp4 unix_stream] [udp4 unix_datagram]
+    event_loops [tcp4 unix_stream] [udp4 unix_datagram]
 }

@@ -38,9 +38,7 @@ impl Answer {
 
     /// Sends the reply from `context`, which waits where the system has no room for it. If that is not the context of the handler, a cut
     /// does not end the wait but is seen at the next try, within 32 ms.
-    pub(crate) fn send_in(mut self, context: &Rc<Context>) {
-        let limits = &self.ticket.service.limits;
-        self.ticket.permit.get_or_insert_with(|| limits.readmit());
+    pub(crate) fn send_in(self, context: &Rc<Context>) {
         context.begin(&self.reply.live);
         context.enter(|| {
             let outcome = self.reply.send(context).map_err(Failed::from);
@@ -51,11 +49,6 @@ impl Answer {
     /// Gives the reply up.
     pub(crate) fn fail(self, error: io::Error) {
         self.end(Err(error.into()));
-    }
-
-    /// Makes room for another request: a reply that is about to be sent with others is not what limits are for.
-    pub(crate) fn make_room(&mut self) {
-        self.ticket.give_back();
     }
 
     /// When its handler began.

@@ -1,6 +1,6 @@
 //! A datagram and its reply.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -60,12 +60,17 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// Sends it as the handler would have, waiting for room in `context`.
+    /// Sends it as the handler would have, waiting for room in `context`. A Unix peer may have gone, its name with it or not.
     pub(crate) fn send(&self, context: &Rc<Context>) -> io::Result<()> {
         let core = Core::new(self.live.clone(), context.clone());
         core.write_timeout.set(self.write_timeout);
         core.deadline.set(self.deadline);
-        send_to(&core, &self.bytes, &self.live.peer).map(|_| ())
+        match send_to(&core, &self.bytes, &self.live.peer) {
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {
+                Err(io::Error::new(ErrorKind::BrokenPipe, error))
+            }
+            sent => sent.map(|_| ()),
+        }
     }
 
     /// What is to be sent, and to whom.

@@ -11,6 +11,7 @@ use crate::addr::Addr;
 use crate::backend::{Backend, Sources};
 use crate::hooks::{Failed, FailureClass, Hooks, catch};
 use crate::job::Job;
+use crate::limits::Permit;
 use crate::listener::{Content, Incoming, Listener};
 use crate::live::Socket;
 use crate::park::deadline;
@@ -171,7 +172,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
         // Where none is turned away, there was room when this one was got: it stays, if the limit has been lowered since.
         let admitted = match self.lack().filter(|_| self.turns_away()) {
             Some(lack) => Err(lack),
-            None => self.service.limits.admit(incoming.peer.ip()),
+            None => self.admit(&incoming.peer),
         };
         match admitted {
             Ok(permit) => self.backend.process_request(Job::new(incoming, self.service.clone(), permit)),
@@ -182,6 +183,15 @@ impl<L: Listener, B: Backend> Server<L, B> {
                 }
             }
         }
+    }
+
+    fn admit(&mut self, peer: &Addr) -> Result<Permit, Lack> {
+        let limits = &self.service.limits;
+        limits.admit(peer.ip()).or_else(|_| {
+            // The backend may have replies to this peer that wait to be sent with others.
+            self.backend.service_actions();
+            limits.admit(peer.ip())
+        })
     }
 
     fn verify(&self, incoming: &Incoming) -> bool {

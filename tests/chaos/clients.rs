@@ -11,10 +11,11 @@ use rustix::net::{SocketAddrUnix, bind};
 use socketserver::Addr;
 
 use crate::handler::{BUSY, MESSAGE, UNWELCOME, much};
+use crate::packets;
 use crate::support::client::Client;
 
 /// Something that one can do to a server, and its name.
-type Action = (&'static str, fn(&mut Someone));
+pub type Action = (&'static str, fn(&mut Someone));
 
 const ACTIONS: [Action; 19] = [
     ("an ordinary exchange", |me| _ = me.exchange()),
@@ -64,8 +65,8 @@ impl Tally {
 }
 
 pub struct Someone {
-    addr: Addr,
-    random: Random,
+    pub addr: Addr,
+    pub random: Random,
     pub tally: Tally,
     /// What is to be done next, from the end; when that is done, all actions are shuffled again. So none is rare.
     deck: Vec<Action>,
@@ -96,8 +97,8 @@ impl Someone {
     /// Does something.
     pub fn act(&mut self) {
         if self.deck.is_empty() {
-            self.deck = ACTIONS.to_vec();
-            for index in 1..ACTIONS.len() {
+            self.deck = if self.sends_packets() { packets::ACTIONS.to_vec() } else { ACTIONS.to_vec() };
+            for index in 1..self.deck.len() {
                 self.deck.swap(index, self.random.below(index as u64 + 1) as usize);
             }
         }
@@ -115,9 +116,11 @@ impl Someone {
 
     /// Whether the server has served a message: it may have been busy instead.
     pub fn exchange(&mut self) -> bool {
-        let length = self.random.below(4000) as usize;
-        let byte = self.random.below(256) as u8;
-        let message: Vec<u8> = (0..length).map(|number| byte.wrapping_add(number as u8)).collect();
+        if self.sends_packets() {
+            self.exchange_packet(b'e');
+            return true;
+        }
+        let message = self.message();
         let mut client = self.connect();
         self.say(&mut client, b"e");
         for piece in message.chunks(1000) {
@@ -125,7 +128,7 @@ impl Someone {
         }
         let answer = self.hear(client);
         if let Some(answer) = &answer {
-            assert!(*answer == message, "{} bytes of {length} have come back", answer.len());
+            assert!(*answer == message, "{} bytes of {} have come back", answer.len(), message.len());
             self.tally.answered += 1;
         }
         answer.is_some()
@@ -212,6 +215,17 @@ impl Someone {
             _ if beginning == BUSY => self.tally.refused += 1,
             _ => self.tally.cuts += 1,
         }
+    }
+
+    /// Of no more than fits into a datagram.
+    pub fn message(&mut self) -> Vec<u8> {
+        let length = self.random.below(4000) as usize;
+        let byte = self.random.below(256) as u8;
+        (0..length).map(|number| byte.wrapping_add(number as u8)).collect()
+    }
+
+    fn sends_packets(&self) -> bool {
+        matches!(self.addr, Addr::Udp(_) | Addr::Unixgram(_))
     }
 
     fn come_unwelcome(&mut self) {

@@ -79,6 +79,17 @@ pub fn serve(request: &mut Request, enemy: &Enemy) -> io::Result<()> {
             let answer = request.offload(much)?;
             request.write_all(&answer)
         }
+        b's' => {
+            request.sleep(SHORT)?;
+            echo(request)
+        }
+        b'b' => {
+            let mut bytes = Vec::new();
+            request.read_to_end(&mut bytes)?;
+            let bytes = request.offload(|| bytes)?;
+            request.write_all(&bytes)
+        }
+        b'n' => Ok(()),
         b'p' => panic!("{WANTED}"),
         b'v' => panic_any(17_u8),
         b'x' => Err(io::Error::other(WANTED)),
@@ -122,6 +133,7 @@ impl Hooks for Doorkeeper {
     fn verify_request(&self, request: &Incoming) -> io::Result<bool> {
         Ok(match request.peer_addr() {
             Addr::Unix(name) => *name == UnixName::Unnamed,
+            Addr::Unixgram(name) => *name != UnixName::Unnamed,
             addr => addr.ip() != Some(UNWELCOME),
         })
     }

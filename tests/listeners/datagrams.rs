@@ -12,6 +12,7 @@ use socketserver::{Addr, AnyServer, Request, Server};
 
 use crate::support::cell::{Kind, Place, bind_with};
 use crate::support::client::Client;
+use crate::support::gate::Gate;
 use crate::support::running::Running;
 use crate::support::{PATIENCE, echo, receive, until};
 
@@ -206,6 +207,35 @@ fn a_bound_unix_client_gets_its_reply() {
     let mut packet = [0; 10];
     assert_eq!(client.recv(&mut packet).unwrap(), 5);
     running.finish();
+}
+
+/// It is gone before its reply comes, with its path or without: which is no error of the handler.
+#[test]
+fn a_unix_client_that_has_gone_has_disconnected() {
+    for backend in BackendName::ALL {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::new(Kind::UnixDatagram);
+        let gate = Gate::default();
+        let its_gate = gate.clone();
+        let running = Running::start(bind_with(&place, backend.backend(), move |request: &mut Request| {
+            its_gate.pass(request)?;
+            echo(request)
+        }));
+        for leaves_path in [true, false] {
+            gate.close();
+            let path = folder.path().join(leaves_path.to_string());
+            let client = StdUnixDatagram::bind(&path).unwrap();
+            client.send_to(b"hello", running.addr.as_path().unwrap()).unwrap();
+            gate.wait_for(1);
+            drop(client);
+            if !leaves_path {
+                std::fs::remove_file(&path).unwrap();
+            }
+            gate.open();
+            until("the request fails", || (running.stats)().failed == 1 + u64::from(!leaves_path));
+        }
+        assert_eq!(running.finish().disconnected, 2);
+    }
 }
 
 /// Its queue is full, which the kernel never announces. Others are served meanwhile, and the reply is given up after a second.

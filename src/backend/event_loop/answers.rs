@@ -23,8 +23,7 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    pub(super) fn push(&self, mut answer: Answer) {
-        answer.make_room();
+    pub(super) fn push(&self, answer: Answer) {
         let mut list = self.list.borrow_mut();
         if list.is_empty() {
             self.due.set(answer.began().checked_add(WAIT));
