@@ -233,11 +233,12 @@ fn adopt(fd: &OwnedFd, scheme: Scheme) -> io::Result<Addr> {
     Ok(addr)
 }
 
-fn wrong_kind(addr: &Addr, expected: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("cannot listen on {addr}: expected {expected}"))
+/// For an address of another kind of socket than `expected`.
+fn wrong_kind(expected: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("expected {expected}"))
 }
 
-/// The system's error, with the address that it is about.
+/// The error, with the address that it is about.
 fn explain(error: io::Error, addr: &Addr) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}"))
 }

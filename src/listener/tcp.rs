@@ -134,7 +134,7 @@ impl TcpOptions {
     }
 
     fn open(&self, addr: &Addr) -> io::Result<OwnedFd> {
-        let Addr::Tcp(inet) = addr else { return Err(wrong_kind(addr, "tcp://HOST:PORT")) };
+        let Addr::Tcp(inet) = addr else { return Err(wrong_kind("tcp://HOST:PORT")) };
         let fd = socket::open(addr)?;
         sockopt::set_socket_reuseaddr(&fd, self.reuse_address)?;
         if self.reuse_port {

@@ -106,7 +106,7 @@ impl UdpOptions {
     }
 
     fn open(&self, addr: &Addr) -> io::Result<(OwnedFd, bool)> {
-        let Addr::Udp(inet) = addr else { return Err(wrong_kind(addr, "udp://HOST:PORT")) };
+        let Addr::Udp(inet) = addr else { return Err(wrong_kind("udp://HOST:PORT")) };
         let fd = socket::open(addr)?;
         sockopt::set_socket_reuseaddr(&fd, self.reuse_address)?;
         if self.reuse_port {

@@ -69,7 +69,7 @@ impl UnixDatagramOptions {
     }
 
     fn open(&self, addr: &Addr) -> io::Result<(OwnedFd, Option<Claim>)> {
-        let Addr::Unixgram(_) = addr else { return Err(wrong_kind(addr, "unixgram:///PATH")) };
+        let Addr::Unixgram(_) = addr else { return Err(wrong_kind("unixgram:///PATH")) };
         let fd = socket::open(addr)?;
         rustix::io::ioctl_fionbio(&fd, true)?;
         let claim = unix_path::bind(&fd, addr, self.mode, || Ok(()))?;

@@ -85,7 +85,7 @@ impl UnixStreamOptions {
     }
 
     fn open(&self, addr: &Addr) -> io::Result<(OwnedFd, Option<Claim>)> {
-        let Addr::Unix(_) = addr else { return Err(wrong_kind(addr, "unix:///PATH")) };
+        let Addr::Unix(_) = addr else { return Err(wrong_kind("unix:///PATH")) };
         let fd = socket::open(addr)?;
         rustix::io::ioctl_fionbio(&fd, true)?;
         let listen = || Ok(rustix::net::listen(&fd, self.request_queue_size)?);
