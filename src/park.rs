@@ -132,9 +132,12 @@ pub fn sleep(duration: Duration) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// `ConnectionAborted` if the caller's request is cut off meanwhile; the system's, if there is no thread to be had.
+/// `ConnectionAborted` if the caller's request has been cut off, which keeps the work from beginning, or is meanwhile; the system's, if
+/// there is no thread to be had.
 pub fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let context = current();
+    // Also where the work would run in place, and so never be waited for.
+    context.check()?;
     let result = context.begin_offload(work)?;
     loop {
         if let Some(value) = result.take()? {

@@ -207,8 +207,8 @@ impl Request {
     /// Runs blocking or long work and returns its result: on the event loop on a thread of a bounded pool, while other
     /// requests are served; elsewhere in place, since the thread is this request's own.
     ///
-    /// If the work panics, so does this call. If the request is cut off or its deadline passes on the event loop, the call
-    /// returns at once; the work runs to its end, and its result is dropped.
+    /// If the work panics, so does this call. If the request has been cut off, or its deadline has passed, the work does not begin. If
+    /// that happens meanwhile, then on the event loop the call returns at once; the work runs to its end, and its result is dropped.
     ///
     /// # Errors
     ///

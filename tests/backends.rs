@@ -102,6 +102,7 @@ macro_rules! cell {
             a_sibling_sleeps_and_offloads,
             offloaded_work_gives_its_result,
             a_panic_of_offloaded_work_is_the_requests,
+            too_late_nothing_is_offloaded,
             a_dump_tells_what_a_request_waits_for,
         }
         in_processes! { $backend $kind processes:

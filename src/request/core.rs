@@ -104,6 +104,10 @@ impl Core {
 
     pub(super) fn offload<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         self.live.check()?;
+        // Also where the work would run in place, and so never be waited for.
+        if self.deadline.get().is_some() {
+            self.check_deadline(Instant::now())?;
+        }
         let result = self.context.begin_offload(work)?;
         loop {
             if let Some(value) = result.take()? {

@@ -1,6 +1,6 @@
 //! Sleeping and offloading: the request waits, and the others do not.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
@@ -133,6 +133,28 @@ pub fn a_panic_of_offloaded_work_is_the_requests(cell: Cell) {
     }
     let stats = running.finish();
     assert_eq!((stats.accepted, stats.panicked), (20, 20));
+}
+
+/// Neither once the request is cut off, nor once its deadline has passed: on every backend, also where it would run in place.
+pub fn too_late_nothing_is_offloaded(cell: Cell) {
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let running = start(cell, &place, move |request| {
+        request.set_deadline(Some(Duration::ZERO));
+        let past_deadline = request.offload(|| "run").map_err(|error| error.kind());
+        request.set_deadline(None);
+        request.sender()?.close();
+        let cut = request.offload(|| "run").map_err(|error| error.kind());
+        let cut_without_request = socketserver::offload(|| "run").map_err(|error| error.kind());
+        let _ = tell.send([past_deadline, cut, cut_without_request]);
+        Ok(())
+    });
+    let _client = Client::connect(&running.addr);
+    let [past_deadline, cut, cut_without_request] = receive("the outcomes", &told);
+    assert_eq!(past_deadline, Err(ErrorKind::TimedOut));
+    assert_eq!(cut, Err(ErrorKind::ConnectionAborted));
+    assert_eq!(cut_without_request, Err(ErrorKind::ConnectionAborted));
+    running.finish();
 }
 
 /// The work of the first request waits for the second one.
