@@ -276,13 +276,14 @@ impl Request {
     /// A handler that has written since it last read is taken to be between messages without this call; one that does not
     /// answer every message needs it. [`frames`](Request::frames) says it by itself.
     pub fn set_idle(&mut self) {
-        self.core.busy.set(false);
+        self.core.set_idle();
     }
 
     /// Says that the handler is in the middle of a message of its protocol although it has written: after a prompt, say, as the `354` of
-    /// SMTP. So a drain does not end the connection here, and waits, as long as it waits for anybody. The next write ends this state.
+    /// SMTP; or between two [`frames`](Request::frames) of one message, such as the lines of a mail or of an HTTP head. So a drain does not
+    /// end the connection here, and waits, as long as it waits for anybody. The next write ends this state.
     pub fn set_busy(&mut self) {
-        self.core.busy.set(true);
+        self.core.set_busy();
     }
 
     /// What has been read from the peer already and is not consumed: reading that much does not wait. Empty if a read would have to ask
@@ -339,7 +340,7 @@ impl Request {
     /// # Ok::<(), io::Error>(())
     /// ```
     pub fn frames<F: Framing>(&mut self, framing: F) -> Frames<&mut Request, F> {
-        Frames::with_idle(self, framing, |request, idle| request.core.busy.set(!idle))
+        Frames::with_idle(self, framing, |request, idle| request.core.set_between_frames(idle))
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Core {
     pub(super) deadline: Cell<Option<Instant>>,
     /// The handler has read something that it has not answered: a drain waits for it.
     pub(super) busy: Cell<bool>,
+    /// The handler has said that it is busy and has not written since: so it is while it waits for a frame, too.
+    held_busy: Cell<bool>,
     /// The peer has ended its direction.
     pub(super) at_end: Cell<bool>,
 }
@@ -41,12 +43,31 @@ impl Core {
             idle_timeout: Cell::new(None),
             deadline: Cell::new(None),
             busy: Cell::new(false),
+            held_busy: Cell::new(false),
             at_end: Cell::new(false),
         }
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.live.socket.as_fd()
+    }
+
+    /// The handler is between two messages: it has said so, or has written.
+    #[inline]
+    pub(super) fn set_idle(&self) {
+        self.busy.set(false);
+        self.held_busy.set(false);
+    }
+
+    /// The handler has said that it is in the middle of a message.
+    pub(super) fn set_busy(&self) {
+        self.busy.set(true);
+        self.held_busy.set(true);
+    }
+
+    /// The handler reads frames, and waits for one (`between`) or has begun one. A message may be several.
+    pub(super) fn set_between_frames(&self, between: bool) {
+        self.busy.set(!between || self.held_busy.get());
     }
 
     /// Says whether this thread may block at a message boundary. Whoever can be unparked sees a drain by itself.

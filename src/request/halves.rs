@@ -22,14 +22,14 @@ impl ReadHalf<'_> {
     /// As [`Request::set_idle`](super::Request::set_idle).
     pub fn set_idle(&mut self) {
         if let Reading::Stream(core, _) = &self.side {
-            core.busy.set(false);
+            core.set_idle();
         }
     }
 
     /// As [`Request::set_busy`](super::Request::set_busy).
     pub fn set_busy(&mut self) {
         if let Reading::Stream(core, _) = &self.side {
-            core.busy.set(true);
+            core.set_busy();
         }
     }
 
@@ -58,7 +58,7 @@ impl<'a> ReadHalf<'a> {
     pub fn frames<F: Framing>(self, framing: F) -> Frames<ReadHalf<'a>, F> {
         Frames::with_idle(self, framing, |half, idle| {
             if let Reading::Stream(core, _) = &half.side {
-                core.busy.set(!idle);
+                core.set_between_frames(idle);
             }
         })
     }

@@ -144,7 +144,7 @@ pub(super) fn write_all(core: &Core, bytes: &[u8]) -> io::Result<()> {
         }
     }
     core.live.count_written(bytes.len());
-    core.busy.set(false);
+    core.set_idle();
     Ok(())
 }
 
@@ -165,7 +165,7 @@ pub(super) fn write_all_vectored(core: &Core, pieces: &[IoSlice<'_>]) -> io::Res
     if sent < total {
         write_all(core, &rest(pieces, sent))?;
     }
-    core.busy.set(false);
+    core.set_idle();
     Ok(total)
 }
 

@@ -4,6 +4,7 @@ use std::io::{self, BufRead, BufWriter, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
+use socketserver::frame::Lines;
 use socketserver::{Activity, Request};
 
 use crate::support::cell::{Cell, Place};
@@ -137,6 +138,39 @@ pub fn a_drain_spares_what_says_that_it_is_busy(cell: Cell) {
     within("waiting for the message", move || while !reading() {});
     client.write_all(b"mail\n").unwrap();
     assert_eq!(client.read_all(), b"250 got mail\n");
+    assert_eq!(close(running.ended().0).completed, 1);
+}
+
+/// A message of several frames, as a mail is of several lines: it is spared between them as well, until it is answered.
+pub fn a_drain_spares_what_says_that_it_is_busy_between_frames(cell: Cell) {
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let server = cell.bind(&place, move |request: &mut Request| {
+        let mut lines = request.frames(Lines::new());
+        assert_eq!(lines.next()?, Some(&b"one"[..]));
+        lines.get_mut().set_busy();
+        let _ = tell.send(());
+        while !lines.get_mut().is_draining() {
+            lines.get_mut().sleep(Duration::from_millis(1))?;
+        }
+        let _ = tell.send(());
+        assert_eq!(lines.next()?, Some(&b"two"[..]));
+        assert_eq!(lines.next()?, Some(&b"."[..]));
+        lines.get_mut().write_all(b"250 got 2 lines\n")?;
+        assert_eq!(lines.next()?, None);
+        Ok(())
+    });
+    let monitor = server.monitor();
+    let running = Running::start(server);
+    let mut client = Client::connect(&running.addr);
+    client.write_all(b"one\n").unwrap();
+    receive("the first line", &told);
+    running.handle.drain(PATIENCE);
+    receive("the drain's beginning", &told);
+    let reading = move || monitor.dump().iter().any(|request| request.activity == Activity::Reading);
+    within("waiting for the second line", move || while !reading() {});
+    client.write_all(b"two\n.\n").unwrap();
+    assert_eq!(client.read_all(), b"250 got 2 lines\n");
     assert_eq!(close(running.ended().0).completed, 1);
 }
 
