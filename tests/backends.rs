@@ -57,6 +57,7 @@ macro_rules! cell {
         behaviours! { $backend $kind timeouts:
             a_read_has_a_timeout,
             a_write_has_a_timeout,
+            a_timeout_says_which_it_was,
             a_lively_peer_meets_the_deadline,
             a_sleep_meets_the_deadline,
             the_listeners_timeout_is_where_requests_begin,

@@ -284,8 +284,12 @@ impl Attempt<'_> {
             return Ok(());
         }
         self.core.check_deadline(now)?;
-        let call = if self.direction == Readiness::READ { "read" } else { "write" };
-        Err(timed_out(&format!("the {call} timeout has passed")))
+        let timeout = match self.direction {
+            Readiness::READ if !self.core.busy.get() && self.core.idle_timeout.get().is_some() => "idle",
+            Readiness::READ => "read",
+            _ => "write",
+        };
+        Err(timed_out(&format!("the {timeout} timeout has passed")))
     }
 }
 

@@ -22,6 +22,31 @@ pub fn a_read_has_a_timeout(cell: Cell) {
     check(cell, times_out, |_| {});
 }
 
+/// Each timeout has its name: the log of a server that closes idle connections is not to read as if it had been left with half a
+/// message.
+pub fn a_timeout_says_which_it_was(cell: Cell) {
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        const SHORT: Option<Duration> = Some(Duration::from_millis(1));
+        request.set_idle_timeout(SHORT);
+        let idle = request.read_exact(&mut [0]).map_err(|error| error.to_string());
+        request.set_busy();
+        request.set_read_timeout(SHORT);
+        let read = request.read_exact(&mut [0]).map_err(|error| error.to_string());
+        request.set_deadline(SHORT);
+        let sleep = request.sleep(PATIENCE).map_err(|error| error.to_string());
+        let _ = tell.send([idle, read, sleep]);
+        Ok(())
+    }));
+    let _client = Client::connect(&running.addr);
+    let [idle, read, sleep] = receive("the timeouts", &told);
+    assert_eq!(idle, Err("the idle timeout has passed".to_string()));
+    assert_eq!(read, Err("the read timeout has passed".to_string()));
+    assert_eq!(sleep, Err("the request's deadline has passed".to_string()));
+    running.finish();
+}
+
 /// The peer does not read, and the answer is more than the system holds.
 pub fn a_write_has_a_timeout(cell: Cell) {
     let times_out = |request: &mut Request| {
