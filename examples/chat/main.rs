@@ -54,7 +54,7 @@ struct Arguments {
     options: options::Options,
 
     /// UDP and Unix datagram: after how long a silence a peer is forgotten; an empty datagram is a sign of life, too
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = options::seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = options::seconds, allow_negative_numbers = true)]
     idle: Duration,
 }
 
@@ -71,5 +71,5 @@ fn main() -> ExitCode {
     let chat = move |request: &mut Request| -> io::Result<()> {
         if request.is_datagram() { peers.serve(request) } else { members.serve(request) }
     };
-    options.serve(chat, options::netcat)
+    options.serve(chat, |addr| format!("{}   (in two terminals; the first line is your nick)", options::netcat(addr)))
 }

@@ -12,7 +12,8 @@
 //! prints what still comes. To a datagram socket it sends each line as a datagram.
 //!
 //! It ends with 0; with 1 and a line that says why, if nobody listens, an answer does not come in time, or the connection ends
-//! where it should not; with 2 if it was called wrongly. `run` ends with the status of the command.
+//! where it should not; with 2 if it was called wrongly. `run` ends with the status of the command,
+//! or with 0 where a datagram does not tell it.
 
 mod connection;
 mod run;
@@ -51,11 +52,11 @@ struct Arguments {
     frame: Option<LengthDelimited>,
 
     /// How long connecting may take
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, global = true)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, allow_negative_numbers = true, global = true)]
     connect_timeout: Duration,
 
     /// How long to wait for the next piece of an answer, once everything is sent [default: 30, for datagrams 1]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, global = true)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true, global = true)]
     timeout: Option<Duration>,
 
     #[command(subcommand)]
@@ -134,5 +135,5 @@ fn framing(text: &str) -> Result<LengthDelimited, String> {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let seconds = seconds.filter(|seconds| !seconds.is_zero());
-    seconds.ok_or_else(|| "expected a number of seconds, such as 5 or 0.5".to_string())
+    seconds.ok_or_else(|| "expected a number of seconds above 0, such as 5 or 0.5".to_string())
 }

@@ -177,5 +177,5 @@ fn main() -> ExitCode {
 }
 
 fn client(addr: &Addr) -> String {
-    format!("cargo run --example client -- {addr} upload README.md")
+    format!("cargo run --release --example client -- {addr} upload README.md")
 }

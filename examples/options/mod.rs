@@ -31,17 +31,21 @@ pub struct Options {
     max_connections: Option<u32>,
 
     /// How long one read or write may take [default: no limit]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     timeout: Option<Duration>,
 
     /// How long connections may go on after SIGINT or SIGTERM
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds, allow_negative_numbers = true)]
     drain: Duration,
 }
 
 impl Options {
     /// Serves until a signal comes. `hint` makes the line that says what to try, from the address.
     pub fn serve<Kind>(self, handler: impl HandlerFactory<Kind>, hint: impl FnOnce(&Addr) -> String) -> ExitCode {
+        if self.workers.is_some() && !matches!(self.server, BackendName::ForkingStyle | BackendName::EventLoop) {
+            eprintln!("error: --workers is for the forking-style and event-loop servers, not for {}", self.server);
+            return ExitCode::from(2);
+        }
         env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
         match self.try_serve(handler, hint) {
             Ok(()) => ExitCode::SUCCESS,

@@ -204,7 +204,7 @@ fn invalid(message: &str) -> io::Error {
 #[derive(Parser)]
 struct Arguments {
     /// How long a command may take before it is killed, with all that it has started
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = options::seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = options::seconds, allow_negative_numbers = true)]
     limit: Duration,
 
     /// How much a command may write before it is killed: until it is sent, that is on the disk
@@ -245,5 +245,5 @@ fn is_local(addr: &Addr) -> bool {
 }
 
 fn client(addr: &Addr) -> String {
-    format!("cargo run --example client -- {addr} run 'uname -a'")
+    format!("cargo run --release --example client -- {addr} run 'uname -a'")
 }
