@@ -32,6 +32,7 @@ pub use sender::Sender;
 /// | reading gives | the stream, through a buffer of 64 KiB | the packet, then the end |
 /// | writing | sends at once, and returns when the system has taken all of it | gathers the reply, which is sent as one datagram at the end |
 /// | if the handler fails | what was written is out | no reply is sent |
+/// | if the handler writes more than a datagram holds | | no reply is sent, and the request has failed |
 /// | if the handler writes nothing | | no reply is sent (writing no bytes is a reply: an empty one) |
 ///
 /// [`split`](Request::split) gives the reading and the writing half at once (CPython's `rfile` and `wfile`), so that what

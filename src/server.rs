@@ -274,8 +274,8 @@ impl<L: Listener, B: Backend> Server<L, B> {
     /// which. A [`ShutdownHandle`] ends the wait.
     ///
     /// With [`Sequential`](crate::backend::Sequential) and [`EventLoop`](crate::backend::EventLoop) the request has ended when
-    /// this returns (unless another loop has taken it); with threads it has begun. A request that `verify_request` turns away
-    /// counts as served.
+    /// this returns (unless another loop has taken it); with threads it has begun. A request that `verify_request` turns away,
+    /// or for which there is no room, counts as served.
     ///
     /// # Errors
     ///
