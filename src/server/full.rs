@@ -23,7 +23,7 @@ impl Full {
         if is_full && begins {
             let max = limits.max_connections();
             log::info!(
-                "max_connections is reached: {max} requests are in progress, and who comes now waits in the kernel's queue \
+                "max_connections is reached, which is {max}: who comes now waits in the kernel's queue \
                  (Server::max_connections or Limits::set_max_connections changes it)"
             );
         }

@@ -164,6 +164,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
         }
         if !self.verify(&incoming) {
             self.service.counters.rejected.add();
+            log::debug!("rejected {}", incoming.peer);
             if let (Content::Connection, Socket::Connection(fd)) = (&incoming.content, &incoming.socket) {
                 socket::shutdown_write(fd.as_fd());
             }
@@ -227,7 +228,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
         }
         served.cut = self.service.control.take_cuts();
         if served.cut > 0 {
-            log::warn!("{} requests were still in progress at the deadline, and have been cut off", served.cut);
+            log::warn!("requests that were still in progress at the deadline and have been cut off: {}", served.cut);
         }
         served.unfinished = self.service.limits.live();
         self.service.limits.want_end(false);
