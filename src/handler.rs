@@ -59,7 +59,9 @@ pub trait RequestHandler {
         Ok(())
     }
 
-    /// Serves the request. The connection is closed, or the datagram's reply sent, after it has returned.
+    /// Serves the request. The connection is closed, or the datagram's reply sent, after it has returned. What the peer has sent and
+    /// nobody has read is dropped before the close, so that it does not cut the answer short: for 2 seconds at the most, if the peer
+    /// goes on sending.
     fn handle(&mut self, request: &mut Request) -> io::Result<()>;
 
     /// Cleans up after [`handle`](RequestHandler::handle), also when that failed. Does nothing unless overridden.
