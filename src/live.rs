@@ -79,6 +79,14 @@ impl Live {
         if self.is_cut() { Err(cut_off()) } else { Ok(()) }
     }
 
+    /// Cuts the request off if its server's end leaves it no more time.
+    #[cold]
+    pub(crate) fn cut_if_late(&self) {
+        if self.cut_at().is_some_and(|cut_at| Instant::now() >= cut_at) {
+            self.cut_at_end();
+        }
+    }
+
     /// The result of a call on the socket. What fails because the request was cut off meanwhile fails as everything does then.
     pub(crate) fn unless_cut<T>(&self, result: io::Result<T>) -> io::Result<T> {
         result.or_else(|error| self.check().and(Err(error)))

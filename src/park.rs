@@ -202,11 +202,23 @@ impl Context {
     /// Fails once the request has been cut off, or the loop. Whoever tries again all the same lets the others run.
     pub(crate) fn check(&self) -> io::Result<()> {
         let checked = match self.live() {
-            Some(live) => live.check(),
+            Some(live) => {
+                self.heed_end(&live);
+                live.check()
+            }
             None if self.cut.get() => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the event loop ends")),
             None => Ok(()),
         };
         checked.inspect_err(|_| self.spend(0))
+    }
+
+    /// Cuts the request off if its server's end leaves it no more time. The serving thread does that, unless it is busy with this very
+    /// request: then a handler that never has to wait would go on for ever. (On a loop it lets the others run, and the server.)
+    #[inline]
+    pub(crate) fn heed_end(&self, live: &Live) {
+        if live.is_draining() && matches!(self.parker, Parker::Thread(_)) {
+            live.cut_if_late();
+        }
     }
 
     /// Begins to run work where it may block. When it is done, it unparks this.

@@ -113,7 +113,7 @@ impl Core {
             self.context.yield_now();
         }
         loop {
-            self.live.check()?;
+            self.check()?;
             let now = Instant::now();
             if wake_at.is_some_and(|wake_at| now >= wake_at) {
                 return Ok(());
@@ -164,6 +164,12 @@ impl Core {
         waited
     }
 
+    /// Fails once the request has been cut off, which the end of its server may do here.
+    pub(super) fn check(&self) -> io::Result<()> {
+        self.context.heed_end(&self.live);
+        self.live.check()
+    }
+
     fn check_deadline(&self, now: Instant) -> io::Result<()> {
         match self.deadline.get() {
             Some(deadline) if now >= deadline => Err(timed_out("the request's deadline has passed")),
@@ -205,6 +211,9 @@ impl Attempt<'_> {
         let core = self.core;
         // A drain wants to know for sure: what has arrived is served, even if its event has not.
         let draining = core.live.is_draining();
+        if draining {
+            core.context.heed_end(&core.live);
+        }
         let bounded = self.timeout.is_some() || core.deadline.get().is_some() || draining;
         if !bounded && core.context.parker.may_block() {
             return Some(Blocking::Yes);

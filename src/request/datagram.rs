@@ -110,6 +110,7 @@ pub(super) fn send_to(core: &Core, bytes: &[u8], addr: &Addr) -> io::Result<usiz
     };
     let mut writing = core.attempt(Readiness::WRITE).or_timeout(WRITE_TIMEOUT);
     let mut pause = Duration::from_millis(1);
+    core.check()?;
     loop {
         core.expect_ready(Readiness::WRITE);
         let sent = writing.call(bytes.len(), socket::Blocking::No, |fd, _| socket::send_to(fd, bytes, addr, mapped))?;

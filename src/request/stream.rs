@@ -121,7 +121,7 @@ fn receive(
 pub(super) fn write_all(core: &Core, bytes: &[u8]) -> io::Result<()> {
     let mut writing = core.attempt(Readiness::WRITE);
     let mut sent = 0;
-    core.live.check()?;
+    core.check()?;
     while sent < bytes.len() {
         let rest = &bytes[sent..];
         let count = match core.live.outbox() {

@@ -1,9 +1,10 @@
 //! Drains: the idle end at once, the busy finish, what is left is cut at the deadline, and nobody new comes in.
 
 use std::io::{self, BufRead, BufWriter, ErrorKind, Read, Write};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::unbounded;
+use crossbeam_channel::{bounded, unbounded};
 use socketserver::frame::Lines;
 use socketserver::{Activity, Request};
 
@@ -246,6 +247,41 @@ pub fn at_the_deadline_a_write_in_a_destructor_is_cut(cell: Cell) {
         let _ = writer.write_all(b"unsent");
         result
     });
+}
+
+/// Its peer has always sent more when it reads, so that it never waits.
+pub fn at_the_deadline_a_busy_reader_is_cut(cell: Cell) {
+    let place = cell.place();
+    let (ask, asked_for) = bounded(0);
+    let (give, given) = bounded(0);
+    let (tell, told) = unbounded();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        let mut result = request.read_exact(&mut [0]);
+        while result.is_ok() && ask.send(()).is_ok() && given.recv().is_ok() {
+            result = request.read_exact(&mut [0]);
+        }
+        let _ = tell.send(result.as_ref().err().map(io::Error::kind));
+        result
+    }));
+    let mut client = Client::connect(&running.addr);
+    client.write_all(b"x").unwrap();
+    receive("the first byte", &asked_for);
+    let peer = thread::spawn(move || {
+        let _ = client.write_all(b"x");
+        while give.send(()).is_ok() && asked_for.recv().is_ok() {
+            // In the end, nobody takes it any more.
+            let _ = client.write_all(b"x");
+        }
+    });
+    let asked = Instant::now();
+    running.handle.drain(DEADLINE);
+    let (server, served) = running.ended();
+    assert_cut_at(DEADLINE, asked.elapsed());
+    assert!(served.cut == 1 && served.unfinished <= 1, "{served:?}");
+    assert_eq!(receive("the handler's error", &told), Some(ErrorKind::ConnectionAborted));
+    let stats = close(server);
+    assert_eq!((stats.failed, stats.cut), (1, 1));
+    peer.join().unwrap();
 }
 
 /// A handler that would go on is cut off at the deadline, and so is all that it does afterwards.
