@@ -65,9 +65,9 @@ macro_rules! cell {
         behaviours! { $backend $kind drains:
             a_drain_lets_a_busy_request_finish,
             a_drain_ends_an_idle_connection,
-            a_message_that_crosses_a_drain_does_not_cut_the_answer,
             a_drain_ends_a_silent_connection,
             a_drain_spares_a_half_read_message,
+            a_message_that_meets_a_drain_does_not_cut_the_answer,
             a_drain_ends_what_says_that_it_is_idle,
             a_drain_spares_what_says_that_it_is_busy,
             a_drain_spares_what_says_that_it_is_busy_between_frames,

@@ -95,7 +95,7 @@ fn receive(
             match reading.call(wanted, blocking, &mut recv)? {
                 Some(0) => {
                     core.live.check()?;
-                    // A drain ends the read of a thread, too, though its peer may go on.
+                    // A drain ends the read of a thread, and says nothing of the peer: that may be sending.
                     core.at_end.set(!core.live.is_draining());
                     return Ok(0);
                 }
