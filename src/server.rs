@@ -265,13 +265,14 @@ impl<L: Listener, B: Backend> Server<L, B> {
             }
             log::info!("stopping on {}", server.local_addr());
             let served = server.drain()?;
+            server.service.control.obeyed();
             log::info!("stopped on {}", server.local_addr());
             Ok(Served { accepted: server.service.counters.accepted.get() - before, ..served })
         })
     }
 
     /// Serves one request, or calls [`Hooks::handle_timeout`] if none has come within the [`timeout`](Server::timeout); says
-    /// which. A [`ShutdownHandle`] ends the wait.
+    /// which. A [`ShutdownHandle`] ends the wait, and the requests in progress, as it ends `serve_forever`; the answer is `false`.
     ///
     /// With [`Sequential`](crate::backend::Sequential) and [`EventLoop`](crate::backend::EventLoop) the request has ended when
     /// this returns (unless another loop has taken it); with threads it has begun. A request that `verify_request` turns away,
@@ -283,7 +284,12 @@ impl<L: Listener, B: Backend> Server<L, B> {
     pub fn handle_request(&mut self) -> io::Result<bool> {
         self.serving(|server| {
             let until = deadline(server.timeout);
-            while !server.service.control.is_stopping() {
+            loop {
+                if server.service.control.is_stopping() {
+                    server.drain()?;
+                    server.service.control.obeyed();
+                    return Ok(false);
+                }
                 if server.may_get() && server.get_requests(1) > 0 {
                     while server.backend.needs_thread() && !server.service.control.is_stopping() {
                         server.wait(false, None)?;
@@ -297,11 +303,10 @@ impl<L: Listener, B: Backend> Server<L, B> {
                 if left == Some(Duration::ZERO) {
                     server.hook("handle_timeout", |hooks| hooks.handle_timeout());
                     server.backend.handle_timeout();
-                    break;
+                    return Ok(false);
                 }
                 server.wait_for_request(left)?;
             }
-            Ok(false)
         })
     }
 

@@ -19,6 +19,10 @@ use crate::waker::Waker;
 ///   comes late does not end the next `serve_forever`. To be sure of ending that one, make the handle after the first has
 ///   returned; any handle works once it serves.
 ///
+/// [`handle_request`](crate::Server::handle_request), too, returns `false` when it is asked while that waits. Asked while it serves its
+/// request, or before the next call, it is remembered: the next one returns `false`. So `while server.handle_request()? {}` ends,
+/// whenever it is asked.
+///
 /// Both [`shutdown`](ShutdownHandle::shutdown) and [`drain`](ShutdownHandle::drain) stop accepting and let requests finish:
 ///
 /// * an *idle* connection is closed at once: its handler waits to read, with nothing buffered, and has been sent nothing
@@ -133,7 +137,7 @@ pub(crate) struct Control {
 
 #[derive(Debug)]
 struct State {
-    /// The number of the serving that runs, or of the next one if none does.
+    /// How many servings have ended as they were asked to: the number of the one that the next stop ends.
     generation: u64,
     serving: bool,
     /// The thread that serves, if one does.
@@ -177,14 +181,20 @@ impl Control {
         self.set_phase(if drain { Phase::Draining } else { Phase::Serving });
     }
 
-    /// Ends a serving: the stop has been obeyed.
+    /// Says that the stop has been obeyed, by which this serving is over: whoever asks for its end from now on is late.
+    pub(crate) fn obeyed(&self) {
+        let mut state = self.lock();
+        state.serving = false;
+        state.generation += 1;
+        state.stop = None;
+        self.stopping.store(false, SeqCst);
+    }
+
+    /// Ends a serving. A stop that has come too late to be obeyed is there for the next one.
     pub(crate) fn end(&self) {
         let mut state = self.lock();
         state.serving = false;
         state.thread = None;
-        state.generation += 1;
-        state.stop = None;
-        self.stopping.store(false, SeqCst);
     }
 
     /// The server's waker, if the calling thread serves: a request that runs on it must hear of the server's end itself.
@@ -297,11 +307,28 @@ mod tests {
         let handle = ShutdownHandle::new(control.clone());
         control.begin(true);
         handle.shutdown();
+        control.obeyed();
+        handle.shutdown();
         control.end();
         handle.shutdown();
         control.begin(true);
         assert!(!control.is_stopping());
         handle.shutdown();
+        assert!(control.is_stopping());
+    }
+
+    #[test]
+    fn a_stop_that_no_serving_has_obeyed_is_remembered() {
+        let control = control();
+        let handle = ShutdownHandle::new(control.clone());
+        for _ in 0..2 {
+            control.begin(true);
+            control.end();
+        }
+        handle.shutdown();
+        control.begin(true);
+        control.end();
+        control.begin(true);
         assert!(control.is_stopping());
     }
 

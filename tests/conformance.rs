@@ -86,6 +86,8 @@ macro_rules! cell {
             handles_one_request,
             handling_one_request_has_a_timeout,
             a_shutdown_ends_the_wait_for_one_request,
+            a_shutdown_between_two_requests_ends_the_wait_for_the_second,
+            a_handler_may_end_a_loop_of_single_requests,
             service_actions_run_in_every_turn,
             service_actions_run_at_the_poll_interval,
             a_pause_ends_with_resume,

@@ -35,7 +35,10 @@ impl<L: Listener, B: Backend> Server<L, B> {
     }
 
     pub(super) fn enter(&mut self) -> io::Result<()> {
-        self.listener.reopen()?;
+        // Nothing is accepted where a stop has been asked for.
+        if !self.service.control.is_stopping() {
+            self.listener.reopen()?;
+        }
         let waker = match &self.waker {
             Some(waker) => waker.clone(),
             None => {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, unbounded};
 use rustix::net::sockopt;
+use socketserver::backend::BackendName;
 use socketserver::frame::Lines;
 use socketserver::{Activity, Request};
 
@@ -178,6 +179,32 @@ pub fn a_drain_spares_what_says_that_it_is_busy_between_frames(cell: Cell) {
     client.write_all(b"two\n.\n").unwrap();
     assert_eq!(client.read_all(), b"250 got 2 lines\n");
     assert_eq!(close(running.ended().0).completed, 1);
+}
+
+/// As in `serve_forever`: nobody can connect any more, and where a request goes on by itself, that ends.
+pub fn a_drain_ends_the_wait_for_one_request(cell: Cell) {
+    let place = Place::apart(cell.kind);
+    let mut server = cell.bind(&place, echo);
+    let (addr, handle) = (server.local_addr().clone(), server.shutdown_handle());
+    let goes_on = matches!(cell.backend, BackendName::Threading | BackendName::ForkingStyle);
+    let idle = goes_on.then(|| Client::connect(&addr));
+    if let Some(mut idle) = idle.as_ref().map(Client::duplicate) {
+        assert!(server.handle_request().expect("it can wait"));
+        idle.write_all(b"hello").unwrap();
+        assert_eq!(idle.take_bytes(5), b"hello");
+    }
+    let server = within("handling no request", move || {
+        thread::scope(|scope| {
+            scope.spawn(|| handle.drain(PATIENCE));
+            assert!(!server.handle_request().expect("it can wait"));
+        });
+        server
+    });
+    if let Some(mut idle) = idle {
+        assert_eq!(idle.read_all(), b"");
+    }
+    assert!(Client::try_connect(&addr).is_err(), "a drained server takes no connection");
+    assert_eq!(close(server).completed, u64::from(goes_on));
 }
 
 fn assert_ends_at_once(running: Running, mut client: Client) {

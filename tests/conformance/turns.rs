@@ -1,10 +1,11 @@
 //! The turns of the serving thread: one request at a time, its timeout, the hook of every turn, pauses.
 
 use std::io::Write;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, unbounded};
-use socketserver::Hooks;
+use socketserver::{Hooks, Request, ShutdownHandle};
 
 use crate::support::cell::Cell;
 use crate::support::client::Client;
@@ -78,6 +79,53 @@ pub fn a_shutdown_ends_the_wait_for_one_request(cell: Cell) {
     });
     assert!(told.is_empty(), "that is no timeout");
     close(server);
+}
+
+/// A loop of single requests is most likely to be elsewhere when somebody ends it.
+pub fn a_shutdown_between_two_requests_ends_the_wait_for_the_second(cell: Cell) {
+    let place = cell.place();
+    let mut server = cell.bind(&place, echo).timeout(Some(Duration::ZERO));
+    let handle = server.shutdown_handle();
+    assert!(!server.handle_request().expect("it can wait"));
+    handle.shutdown();
+    let mut server = server.timeout(None);
+    let server = within("handling no request", move || {
+        assert!(!server.handle_request().expect("it can wait"));
+        server
+    });
+    // That was it: the next one is served.
+    handle.shutdown();
+    let client = Client::connect(server.local_addr());
+    let asking = std::thread::spawn(move || client.ask(b"hello"));
+    let server = within("handling a request", move || {
+        let mut server = server;
+        assert!(server.handle_request().expect("it can wait"));
+        server
+    });
+    assert_eq!(asking.join().unwrap(), b"hello");
+    assert_eq!(close(server).completed, 1);
+}
+
+/// Although it has nothing to wait for: its request is there.
+pub fn a_handler_may_end_a_loop_of_single_requests(cell: Cell) {
+    let place = cell.place();
+    let handle: Arc<OnceLock<ShutdownHandle>> = Arc::default();
+    let its_handle = handle.clone();
+    let server = cell.bind(&place, move |request: &mut Request| {
+        its_handle.get().expect("it was set before").shutdown();
+        request.write_all(b"bye")
+    });
+    handle.set(server.shutdown_handle()).unwrap();
+    let mut client = Client::connect(server.local_addr());
+    client.write_all(b"hello").unwrap();
+    let server = within("a loop of single requests", move || {
+        let mut server = server;
+        while server.handle_request().expect("it can wait") {}
+        server
+    });
+    assert_eq!(client.take_bytes(3), b"bye");
+    drop(client);
+    assert_eq!(close(server).completed, 1);
 }
 
 pub fn service_actions_run_in_every_turn(cell: Cell) {
