@@ -78,7 +78,7 @@ pub struct Failure<'a> {
 #[non_exhaustive]
 pub enum FailureClass {
     /// The peer went away: `ConnectionReset`, `ConnectionAborted`, `BrokenPipe`, `NotConnected`, or `UnexpectedEof`, which
-    /// std's `read_exact` gives. Logged on level `debug`.
+    /// std's `read_exact` gives; `NotConnected` also for a datagram whose reply cannot be sent to its peer. Logged on level `debug`.
     Disconnect,
     /// A timeout or the request's deadline has passed: `TimedOut`. Logged on level `info`: any peer can bring it about.
     Timeout,

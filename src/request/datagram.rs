@@ -1,10 +1,12 @@
 //! A datagram and its reply.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
 
 use super::core::Core;
 use crate::addr::Addr;
@@ -65,12 +67,7 @@ impl Reply {
         let core = Core::new(self.live.clone(), context.clone());
         core.write_timeout.set(self.write_timeout);
         core.deadline.set(self.deadline);
-        match send_to(&core, &self.bytes, &self.live.peer) {
-            Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {
-                Err(io::Error::new(ErrorKind::BrokenPipe, error))
-            }
-            sent => sent.map(|_| ()),
-        }
+        send_to(&core, &self.bytes, &self.live.peer).map(|_| ()).map_err(unreachable)
     }
 
     /// What is to be sent, and to whom.
@@ -81,6 +78,15 @@ impl Reply {
     /// Whether it goes out through this socket.
     pub(crate) fn is_for(&self, socket: &Arc<OwnedFd>) -> bool {
         matches!(&self.live.socket, Socket::Datagram { fd, .. } if Arc::ptr_eq(fd, socket))
+    }
+}
+
+/// What a reply failed with. A peer may be gone, or may have given an address that nothing can be sent to, such as port 0: that is
+/// nothing that the handler has done.
+fn unreachable(error: io::Error) -> io::Error {
+    match Errno::from_io_error(&error) {
+        None | Some(Errno::MSGSIZE | Errno::NOBUFS | Errno::NOMEM) => error,
+        Some(_) => io::Error::new(io::ErrorKind::NotConnected, format!("nobody can be sent the reply: {error}")),
     }
 }
 

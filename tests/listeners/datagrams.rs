@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::unbounded;
 use socketserver::backend::{BackendName, EventLoop, Threading};
 use socketserver::listener::{Listener, Udp, UnixDatagram};
-use socketserver::{Addr, AnyServer, Request, Server};
+use socketserver::{Addr, AnyServer, Failure, Hooks, Request, Server};
 
 use crate::support::cell::{Kind, Place, bind_with};
 use crate::support::client::Client;
 use crate::support::gate::Gate;
+use crate::support::record::Record;
 use crate::support::running::Running;
 use crate::support::{PATIENCE, echo, receive, until};
 
@@ -126,6 +127,44 @@ fn replies_to_nobody_do_no_harm() {
     }
 }
 
+/// Where the system says that a client is gone, that is no failure of the handler.
+#[test]
+fn a_unix_client_that_is_gone_is_a_disconnect() {
+    for backend in BackendName::ALL {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::new(Kind::UnixDatagram);
+        let (gate, errors) = (Gate::default(), Record::default());
+        let its_gate = gate.clone();
+        let server = Server::new(place.listen().unwrap(), backend.backend(), move |request: &mut Request| {
+            its_gate.pass(request)?;
+            request.write_all(b"reply")
+        });
+        let running = Running::start(server.hooks(Errors(errors.clone())));
+        let path = folder.path().join("client");
+        let named = StdUnixDatagram::bind(&path).unwrap();
+        named.send_to(b"hello", running.addr.as_path().unwrap()).unwrap();
+        let mut unnamed = Client::connect(&running.addr);
+        unnamed.write_all(b"hello").unwrap();
+        gate.wait_for(1);
+        drop((named, unnamed));
+        std::fs::remove_file(&path).unwrap();
+        gate.open();
+        errors.wait_for(2);
+        assert_eq!(errors.events(), ["Disconnect NotConnected"; 2]);
+        let stats = running.finish();
+        assert_eq!((stats.failed, stats.disconnected), (2, 2));
+    }
+}
+
+/// Keeps the class and the kind of each error.
+struct Errors(Record);
+
+impl Hooks for Errors {
+    fn handle_error(&self, failure: &Failure<'_>) {
+        self.0.add(format!("{:?} {:?}", failure.class, failure.error.kind()));
+    }
+}
+
 #[test]
 fn a_handler_sends_to_whom_it_likes() {
     let other = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -207,35 +246,6 @@ fn a_bound_unix_client_gets_its_reply() {
     let mut packet = [0; 10];
     assert_eq!(client.recv(&mut packet).unwrap(), 5);
     running.finish();
-}
-
-/// It is gone before its reply comes, with its path or without: which is no error of the handler.
-#[test]
-fn a_unix_client_that_has_gone_has_disconnected() {
-    for backend in BackendName::ALL {
-        let folder = tempfile::tempdir().unwrap();
-        let place = Place::new(Kind::UnixDatagram);
-        let gate = Gate::default();
-        let its_gate = gate.clone();
-        let running = Running::start(bind_with(&place, backend.backend(), move |request: &mut Request| {
-            its_gate.pass(request)?;
-            echo(request)
-        }));
-        for leaves_path in [true, false] {
-            gate.close();
-            let path = folder.path().join(leaves_path.to_string());
-            let client = StdUnixDatagram::bind(&path).unwrap();
-            client.send_to(b"hello", running.addr.as_path().unwrap()).unwrap();
-            gate.wait_for(1);
-            drop(client);
-            if !leaves_path {
-                std::fs::remove_file(&path).unwrap();
-            }
-            gate.open();
-            until("the request fails", || (running.stats)().failed == 1 + u64::from(!leaves_path));
-        }
-        assert_eq!(running.finish().disconnected, 2);
-    }
 }
 
 /// Its queue is full, which the kernel never announces. Others are served meanwhile, and the reply is given up after a second.
