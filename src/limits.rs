@@ -64,6 +64,9 @@ impl Limits {
 
     /// Sets how many requests of one IP address may be in progress at a time; `usize::MAX`, the default, is no limit. One
     /// more is accepted and closed at once. Unix peers have no address and are not limited.
+    ///
+    /// As long as there is no limit, nobody is counted: one that is set while requests are in progress is for those that begin from
+    /// then on.
     pub fn set_max_per_peer(&self, max: usize) {
         self.shared.max_per_peer.store(max, SeqCst);
     }
