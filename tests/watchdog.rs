@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -83,6 +84,32 @@ fn a_handler_that_holds_its_loop_is_named_each_time() {
     let peer = client.local_addr().expect("an address").to_string();
     let warnings = WARNINGS.0.lock().expect("no panic");
     assert_eq!(warnings.iter().filter(|warning| warning.contains(&peer)).count(), 2, "{warnings:?}");
+}
+
+/// Each is there already when it is handled, so that the loop does not wait before; in between, the watchdog goes to sleep.
+#[test]
+fn a_handler_of_a_single_request_is_noticed_each_time() {
+    let monitor: Arc<OnceLock<Monitor>> = Arc::default();
+    let shared = monitor.clone();
+    let holds = AtomicU64::new(0);
+    let handler = move |request: &mut Request| -> io::Result<()> {
+        let monitor = shared.get().expect("the monitor is set before serving");
+        let held = hold(monitor, holds.fetch_add(1, SeqCst) + 1);
+        request.write_all(&[u8::from(held)])
+    };
+    let backend = EventLoop::new(1).watchdog(Some(Duration::from_millis(20)));
+    let listener = Tcp::options().bind("127.0.0.1:0").expect("a listener");
+    let mut server = Server::new(listener, backend, handler).timeout(Some(Duration::from_millis(100)));
+    assert!(monitor.set(server.monitor()).is_ok());
+    let addr = server.local_addr().as_inet().expect("an IP address");
+    for holds in [1, 2] {
+        let mut client = TcpStream::connect(addr).expect("a connection");
+        assert!(server.handle_request().expect("it can wait"));
+        let mut held = [0];
+        client.read_exact(&mut held).expect("a reply");
+        assert_eq!(held, [1], "hold {holds} was not noticed");
+        assert!(!server.handle_request().expect("it can wait"));
+    }
 }
 
 #[test]

@@ -179,6 +179,10 @@ impl Backend for EventLoop {
         self.start_others(sources)?;
         let (inbox, messages) = Inbox::new(sources.waker().clone(), self.offload.clone());
         self.watch(&inbox, sources)?;
+        if let Some(watchdog) = inbox.watchdog.get() {
+            // It may start a request before it first waits.
+            watchdog.wake(&inbox.pulse);
+        }
         let reactor = Reactor::new(inbox, messages, self.stack_size, Some(sources.listener))?;
         self.local = Some(Pinned::new(reactor));
         Ok(())
