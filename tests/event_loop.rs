@@ -122,6 +122,15 @@ mod datagrams {
     }
 }
 
+mod unix_datagrams {
+    table! {
+        event_loop [unix_datagram] => {
+            answers:
+                a_reply_that_has_to_wait_outlives_the_server;
+        }
+    }
+}
+
 mod every_backend {
     table! {
         sequential [tcp4 unix_stream]

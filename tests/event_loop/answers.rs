@@ -1,15 +1,18 @@
 //! Replies to datagrams that came together, which leave together.
 
 use std::io::{self, Read, Write};
+use std::os::unix::net::UnixDatagram;
+use std::sync::{Arc, OnceLock};
+use std::thread;
 
 use socketserver::backend::EventLoop;
-use socketserver::{Failure, Hooks, Request};
+use socketserver::{Activity, Failure, Hooks, Request, ShutdownHandle};
 
 use crate::support::cell::{Cell, bind_with};
 use crate::support::client::Client;
-use crate::support::echo;
 use crate::support::record::Record;
-use crate::support::running::Running;
+use crate::support::running::{Running, close};
+use crate::support::{PATIENCE, echo, until};
 
 const CLIENTS: usize = 200;
 
@@ -70,6 +73,32 @@ pub fn a_limit_does_not_concern_replies_that_wait_for_others(cell: Cell) {
     }
     let stats = running.finish();
     assert_eq!((stats.completed, stats.refused), (10, 0));
+}
+
+/// A single request's handler ends the server, and its peer has no room for the reply at first: the end waits for it.
+pub fn a_reply_that_has_to_wait_outlives_the_server(cell: Cell) {
+    let place = cell.place();
+    let handle: Arc<OnceLock<ShutdownHandle>> = Arc::default();
+    let its_handle = handle.clone();
+    let mut server = bind_with(&place, EventLoop::new(1), move |request: &mut Request| {
+        its_handle.get().expect("it was set before").shutdown();
+        request.write_all(b"reply")
+    });
+    handle.set(server.shutdown_handle()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("client");
+    let client = UnixDatagram::bind(&path).unwrap();
+    client.send_to(b"hello", server.local_addr().as_path().unwrap()).unwrap();
+    let other = UnixDatagram::unbound().unwrap();
+    other.set_nonblocking(true).unwrap();
+    while other.send_to(b"other", &path).is_ok() {}
+    let monitor = server.monitor();
+    let serving = thread::spawn(move || server.handle_request().map(|_| server));
+    until("the reply waits", || monitor.dump().iter().any(|request| request.activity == Activity::Sleeping));
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut packet = [0; 10];
+    while client.recv(&mut packet).expect("the reply comes") == 5 && &packet[..5] != b"reply" {}
+    assert_eq!(close(serving.join().unwrap().expect("it can wait")).completed, 1);
 }
 
 /// One request at a time, none of which is left with its reply.
