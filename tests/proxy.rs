@@ -4,6 +4,7 @@
 #[path = "support/on_every_backend.rs"]
 mod on_every_backend;
 
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::sync::{Arc, Barrier, mpsc};
@@ -276,4 +277,26 @@ fn outside_of_any_handler_a_thread_waits() {
     });
     barrier.wait();
     assert_eq!(sibling.and_then(|sibling| sibling.join()).expect("it ends").expect("an echo"), "alone");
+}
+
+/// In a network of its own, with few ports; where the system lets nobody make one, this cannot be tested.
+#[test]
+fn who_finds_no_free_port_is_told() {
+    let (tell, told) = mpsc::channel();
+    // The network is this thread's alone, and ends with it.
+    thread::spawn(move || {
+        #[expect(deprecated, reason = "it can do harm to shared files, and there are none")]
+        let apart = rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNET).is_ok()
+            && fs::write("/proc/sys/net/ipv4/ip_local_port_range", "50000 50003").is_ok();
+        let kind = apart.then(|| {
+            let bind = |port| std::net::UdpSocket::bind(("0.0.0.0", port)).expect("it is free");
+            let all = [50_000, 50_001, 50_002, 50_003].map(bind);
+            let connected = UdpSocket::connect("127.0.0.1:9");
+            drop(all);
+            connected.expect_err("no port is free").kind()
+        });
+        let _ = tell.send(kind);
+    });
+    let kind = told.recv_timeout(Duration::from_secs(30)).expect("connecting ends");
+    assert!(kind.is_none_or(|kind| kind == io::ErrorKind::AddrNotAvailable), "{kind:?}");
 }

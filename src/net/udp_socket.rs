@@ -25,7 +25,7 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// The resolver's, and the system's. `InvalidInput` if there is no address.
+    /// The resolver's, and the system's: `AddrNotAvailable` if there is no port left. `InvalidInput` if there is no address.
     pub fn connect(addr: impl ToSocketAddrs + Send + 'static) -> io::Result<UdpSocket> {
         let none = || io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
         let addr: SocketAddr = resolve(addr)?.into_iter().next().ok_or_else(none)?;

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFd;
+use rustix::io::Errno;
 
-use crate::addr::Addr;
+use crate::addr::{Addr, Scheme};
 use crate::live::Activity;
 use crate::park::{self, Context, Home, Source, deadline};
 use crate::readiness::Readiness;
@@ -55,12 +56,14 @@ impl Waiting {
                     break;
                 }
                 // A Unix server whose queue is full: nothing tells when it has room again.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && addr.scheme() == Scheme::Unix => {
                     let retry = deadline(Some(pause));
                     waiting.pause_until(park::earlier(retry, until))?;
                     check(until)?;
                     pause = (pause * 2).min(Duration::from_millis(32));
                 }
+                // No port is free. TCP has another word for that.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(Errno::ADDRNOTAVAIL.into()),
                 Err(error) => return Err(error),
             }
         }
@@ -179,7 +182,7 @@ impl Drop for Waiting {
 }
 
 fn in_progress(error: &io::Error) -> bool {
-    rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::INPROGRESS)
+    Errno::from_io_error(error) == Some(Errno::INPROGRESS)
 }
 
 fn is_ready(fd: BorrowedFd<'_>, interest: Readiness) -> io::Result<bool> {
