@@ -220,8 +220,6 @@ impl<L: Listener, B: Backend> Server<L, B> {
             return Ok(served);
         }
         self.service.limits.want_end(true);
-        // A reply that is about to be sent may be in progress again then.
-        self.backend.service_actions();
         self.service.live.drain();
         // Asked again each time: another stop may have brought the deadline forward.
         self.wait_for_end(|control| control.stop().and_then(|stop| stop.cut_at))?;
