@@ -71,6 +71,7 @@ macro_rules! cell {
             a_drain_ends_what_says_that_it_is_idle,
             a_drain_spares_what_says_that_it_is_busy,
             a_drain_spares_what_says_that_it_is_busy_between_frames,
+            a_drain_spares_what_is_busy_after_a_timeout,
             a_drain_ends_the_wait_for_one_request,
             at_the_deadline_a_read_is_cut,
             at_the_deadline_a_write_is_cut,

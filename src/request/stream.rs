@@ -92,7 +92,11 @@ fn receive(
         core.say_idle(!core.busy.get());
         // Asked for after saying that it is idle: either this sees the drain, or the drain sees that.
         if let Some(blocking) = reading.next_call() {
-            match reading.call(wanted, blocking, &mut recv)? {
+            let received = reading.call(wanted, blocking, &mut recv);
+            if !matches!(received, Ok(None)) {
+                core.say_idle(false);
+            }
+            match received? {
                 Some(0) => {
                     core.live.check()?;
                     // A drain ends the read of a thread, and says nothing of the peer: that may be sending.
@@ -100,7 +104,6 @@ fn receive(
                     return Ok(0);
                 }
                 Some(count) => {
-                    core.say_idle(false);
                     core.busy.set(true);
                     core.live.count_read(count);
                     return Ok(count);
@@ -113,7 +116,7 @@ fn receive(
                 None => {}
             }
         }
-        reading.wait()?;
+        reading.wait().inspect_err(|_| core.say_idle(false))?;
     }
 }
 

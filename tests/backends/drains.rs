@@ -1,6 +1,7 @@
 //! Drains: the idle end at once, the busy finish, what is left is cut at the deadline, and nobody new comes in.
 
 use std::io::{self, BufRead, BufWriter, ErrorKind, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -179,6 +180,43 @@ pub fn a_drain_spares_what_says_that_it_is_busy_between_frames(cell: Cell) {
     client.write_all(b"two\n.\n").unwrap();
     assert_eq!(client.read_all(), b"250 got 2 lines\n");
     assert_eq!(close(running.ended().0).completed, 1);
+}
+
+/// Its last read, between two messages, has timed out; since then it has prompted for another one.
+pub fn a_drain_spares_what_is_busy_after_a_timeout(cell: Cell) {
+    let place = cell.place();
+    let first = AtomicBool::new(true);
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        if !first.swap(false, SeqCst) {
+            return echo(request);
+        }
+        request.set_read_timeout(Some(Duration::from_millis(1)));
+        assert_eq!(request.fill_buf().map_err(|error| error.kind()), Err(ErrorKind::TimedOut));
+        request.set_read_timeout(None);
+        request.write_all(b"go on\n")?;
+        request.set_busy();
+        while !request.is_draining() {
+            request.sleep(Duration::from_millis(1))?;
+        }
+        let mut line = String::new();
+        request.read_line(&mut line)?;
+        write!(request, "got {line}")
+    }));
+    let mut client = Client::connect(&running.addr);
+    assert_eq!(client.take_bytes(6), b"go on\n");
+    let idle = cell.is_concurrent().then(|| Client::connect(&running.addr)).map(|mut idle| {
+        idle.write_all(b"hello").unwrap();
+        assert_eq!(idle.take_bytes(5), b"hello");
+        idle
+    });
+    running.handle.drain(PATIENCE);
+    // It is told after the first.
+    if let Some(mut idle) = idle {
+        assert_eq!(idle.read_all(), b"");
+    }
+    client.write_all(b"mail\n").unwrap();
+    assert_eq!(client.read_all(), b"got mail\n");
+    assert_eq!(close(running.ended().0).failed, 0);
 }
 
 /// As in `serve_forever`: nobody can connect any more, and where a request goes on by itself, that ends.
