@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -137,15 +138,27 @@ impl Live {
         self.siblings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the request of the drain, so that it ends if it is idle: the handler then reads the end of the stream. A thread
-    /// that blocks in the read itself does not hear that; its read is ended instead.
-    fn drain(&self) {
-        if self.idle.load(SeqCst) {
-            if let Socket::Connection(fd) = &self.socket {
-                socket::shutdown_read(fd.as_fd());
-            }
-        }
+    /// Tells the request of the drain, so that it ends if it is idle: the handler then reads the end of the stream. `true` if its
+    /// thread seems to block in the read itself, and does not hear that.
+    fn drain(&self) -> bool {
         self.unparker.unpark();
+        self.is_idle()
+    }
+
+    /// Whether the handler's thread blocks at a message boundary. One that has something to read is about to wake up, and sees a drain
+    /// before it waits again.
+    fn is_idle(&self) -> bool {
+        match &self.socket {
+            Socket::Connection(fd) => self.idle.load(SeqCst) && !socket::has_input(fd.as_fd()),
+            Socket::Datagram { .. } => false,
+        }
+    }
+
+    /// Ends the read in which the handler's thread blocks, if it still does.
+    fn end_read(&self) {
+        if self.is_idle() {
+            socket::shutdown_read(self.socket.as_fd());
+        }
     }
 
     /// Says what the handler does from now on.
@@ -322,7 +335,14 @@ impl LiveSet {
 
     /// Ends the idle requests.
     pub(crate) fn drain(&self) {
-        self.lock().iter().for_each(|(_, live)| live.drain());
+        /// A thread may just have been given the beginning of a message: so long it has to run, and say that it is not idle.
+        const MOMENT: Duration = Duration::from_millis(2);
+        let blocked = |(_, live): (usize, &Arc<Live>)| live.drain().then(|| live.clone());
+        let blocked: Vec<Arc<Live>> = self.lock().iter().filter_map(blocked).collect();
+        if !blocked.is_empty() {
+            thread::sleep(MOMENT);
+        }
+        blocked.iter().for_each(|live| live.end_read());
     }
 
     /// Cuts all requests off.
@@ -348,7 +368,30 @@ impl LiveSet {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
     use super::*;
+    use crate::addr::UnixName;
+    use crate::park::Parker;
+
+    /// Its thread has not had the processor since the message began to come.
+    #[test]
+    fn a_drain_spares_who_has_something_to_read() {
+        let (ours, mut peer) = UnixStream::pair().unwrap();
+        let socket = Socket::Connection(ours.try_clone().unwrap().into());
+        let (control, unparker) = (Arc::new(Control::new()), Parker::for_thread(None).unparker());
+        let live = Arc::new(Live::new(socket, Addr::Unix(UnixName::Unnamed), control, unparker, Instant::now()));
+        let requests = LiveSet::default();
+        requests.insert(&live);
+        live.set_idle(true);
+        peer.write_all(b"he").unwrap();
+        requests.drain();
+        peer.write_all(b"llo").unwrap();
+        (&ours).read_exact(&mut [0; 5]).unwrap();
+        requests.drain();
+        assert_eq!(peer.write(b"more").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
 
     #[test]
     fn a_column_of_activities_is_as_wide_as_asked_for() {

@@ -91,6 +91,12 @@ pub(crate) fn recv_into(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>, blocking: 
     Ok(received)
 }
 
+/// Whether a stream has bytes to receive.
+pub(crate) fn has_input(socket: BorrowedFd<'_>) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    retry_on_intr(|| rustix::net::recv(socket, &mut [0][..], flags)).is_ok_and(|(_, received)| received > 0)
+}
+
 /// Receives one datagram, cut to the buffer, and whose it is.
 pub(crate) fn recv_from(socket: BorrowedFd<'_>, buffer: &mut [u8], scheme: Scheme) -> io::Result<(usize, Addr)> {
     let (_, received, peer) = retry_on_intr(|| rustix::net::recvfrom(socket, &mut *buffer, RecvFlags::DONTWAIT))?;
