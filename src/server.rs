@@ -311,8 +311,8 @@ impl<L: Listener, B: Backend> Server<L, B> {
     }
 
     /// Ends the server: refuses new connections, drains the requests in progress and cuts them off at the
-    /// [`shutdown_deadline`](Server::shutdown_deadline) (unless the backend is one that does not wait for them), and joins the
-    /// threads.
+    /// [`shutdown_deadline`](Server::shutdown_deadline), or earlier if a [`ShutdownHandle`] says so (unless the backend is one that does
+    /// not wait for them), and joins the threads.
     ///
     /// # Errors
     ///

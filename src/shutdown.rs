@@ -242,25 +242,21 @@ impl Control {
         self.phase.store(phase as u8, SeqCst);
     }
 
-    /// Stops accepting and ends the requests as `stop` says, whatever serves: the server is being closed.
+    /// Stops accepting and ends the requests as `stop` says, or a stop that has been asked for: the server is being closed.
     pub(crate) fn close(&self, stop: Stop) {
         let mut state = self.lock();
         state.serving = true;
-        state.stop = Some(stop);
+        state.add(stop);
         self.set_phase(Phase::Draining);
     }
 
-    /// Asks for the end of serving `generation`. Of several stops, the earliest deadline counts.
+    /// Asks for the end of serving `generation`.
     fn ask(&self, generation: u64, stop: Stop) {
         let mut state = self.lock();
         if !state.serving && generation < state.generation {
             return;
         }
-        let earlier = match state.stop {
-            Some(asked) => Stop { cut_at: earlier(asked.cut_at, stop.cut_at), refuse: asked.refuse || stop.refuse },
-            None => stop,
-        };
-        state.stop = Some(earlier);
+        state.add(stop);
         if state.serving && state.ends_requests && self.phase() == Phase::Serving {
             self.set_phase(Phase::Draining);
         }
@@ -281,6 +277,16 @@ impl Control {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Adds a stop. Of several, the earliest deadline counts.
+    fn add(&mut self, stop: Stop) {
+        self.stop = Some(match self.stop {
+            Some(asked) => Stop { cut_at: earlier(asked.cut_at, stop.cut_at), refuse: asked.refuse || stop.refuse },
+            None => stop,
+        });
     }
 }
 
@@ -341,6 +347,9 @@ mod tests {
         handle.drain(Duration::from_secs(1));
         let first = control.stop().unwrap().cut_at.unwrap();
         handle.drain(Duration::from_secs(100));
+        assert_eq!(control.stop().unwrap().cut_at.unwrap(), first);
+        // Closing is one as well.
+        control.close(Stop { cut_at: None, refuse: true });
         assert_eq!(control.stop().unwrap().cut_at.unwrap(), first);
     }
 }
