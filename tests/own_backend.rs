@@ -1,14 +1,19 @@
-//! A backend that is none of this crate's, plugged in through the public trait.
+//! A backend, and a listener, that are none of this crate's, plugged in through the public traits.
 
 mod support;
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
-use socketserver::backend::{Backend, Sources};
-use socketserver::{Addr, Job, Request, Waker};
+use socketserver::backend::{Backend, EventLoop, Sources};
+use socketserver::listener::{Listener, Tcp};
+use socketserver::{Addr, AnyServer, Incoming, Job, Request, Server, Waker};
 
 use support::cell::{Kind, Place, bind_with};
 use support::client::Client;
@@ -192,4 +197,48 @@ fn a_job_runs_on_any_thread() {
     }
     drop(clients);
     assert_eq!(running.finish().completed, 5);
+}
+
+/// Panics when there is a request to get, from some time on.
+struct Panicking {
+    listener: Tcp,
+    panics: Arc<AtomicBool>,
+}
+
+impl AsFd for Panicking {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Listener for Panicking {
+    fn local_addr(&self) -> &Addr {
+        self.listener.local_addr()
+    }
+
+    fn get_request(&mut self) -> io::Result<Incoming> {
+        let incoming = self.listener.get_request()?;
+        assert!(!self.panics.load(SeqCst), "a listener may panic");
+        Ok(incoming)
+    }
+}
+
+/// It ends the serving, and what was served on the same thread: that is not left behind when the server goes to another one.
+#[test]
+fn a_listener_that_panics_leaves_no_request() {
+    let panics = Arc::new(AtomicBool::new(false));
+    let listener = Panicking { listener: Tcp::options().bind("127.0.0.1:0").unwrap(), panics: panics.clone() };
+    let mut server: AnyServer = Server::new(Box::new(listener), Box::new(EventLoop::new(1)), echo);
+    let addr = server.local_addr().clone();
+    let serving = thread::spawn(move || {
+        assert!(catch_unwind(AssertUnwindSafe(|| server.serve_forever())).is_err());
+        server
+    });
+    let mut client = Client::connect(&addr);
+    client.write_all(b"hello").unwrap();
+    assert_eq!(client.take_bytes(5), b"hello");
+    panics.store(true, SeqCst);
+    assert!(Client::connect(&addr).is_hung_up());
+    assert!(client.is_hung_up());
+    assert_eq!(close(serving.join().unwrap()).cut, 1);
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,10 +29,11 @@ impl<L: Listener, B: Backend> Server<L, B> {
     pub(super) fn serving<T>(&mut self, serve: impl FnOnce(&mut Self) -> io::Result<T>) -> io::Result<T> {
         self.enter()?;
         self.service.control.begin(self.backend.block_on_close());
-        let result = serve(self);
+        // A listener or a backend of somebody's own may panic. What runs on this thread ends here all the same: nobody else could end it.
+        let result = catch_unwind(AssertUnwindSafe(|| serve(self)));
         self.service.control.end();
         self.leave();
-        result
+        result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     pub(super) fn enter(&mut self) -> io::Result<()> {
