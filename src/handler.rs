@@ -60,8 +60,8 @@ pub trait RequestHandler {
     }
 
     /// Serves the request. The connection is closed, or the datagram's reply sent, after it has returned. What the peer has sent and
-    /// nobody has read is dropped before the close, so that it does not cut the answer short: for 2 seconds at the most, if the peer
-    /// goes on sending.
+    /// nobody has read is dropped before the close, so that it does not cut the answer short: for 2 seconds and 64 MiB at the most, if
+    /// the peer goes on sending.
     fn handle(&mut self, request: &mut Request) -> io::Result<()>;
 
     /// Cleans up after [`handle`](RequestHandler::handle), also when that failed. Does nothing unless overridden.

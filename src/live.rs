@@ -235,7 +235,7 @@ impl Live {
 
 #[cold]
 fn cut_off() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "the server has cut this request off")
+    io::Error::new(io::ErrorKind::ConnectionAborted, "this request has been cut off")
 }
 
 /// A request in progress, as [`Monitor::dump`](crate::Monitor::dump) saw it.

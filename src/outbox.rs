@@ -51,7 +51,7 @@ impl Outbox {
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, "writing to this peer has been finished"));
         }
         if queue.bytes.len() + message.len() > capacity {
-            return Err(io::Error::new(io::ErrorKind::WouldBlock, "the peer reads too slowly: its queue is full"));
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, "the message does not fit into the peer's queue"));
         }
         let sent = if queue.bytes.is_empty() && !queue.mid_message { send_some(fd, message)? } else { 0 };
         queue.bytes.extend(&message[sent..]);

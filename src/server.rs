@@ -87,8 +87,9 @@ pub struct Served {
     pub accepted: u64,
     /// Requests that were still in progress at the deadline, and were cut off.
     pub cut: usize,
-    /// Of these, the ones that have not even ended since: their handlers compute, or block outside of this crate's calls. On
-    /// closing, threads that have not ended.
+    /// Of these, the ones that have not even ended 100 ms later: their handlers compute, wait for a lock or a condition that does not
+    /// hear of a cut (see [`sync`](crate::sync#when-the-server-ends)), or block outside of this crate's calls. On closing, threads that
+    /// have not ended.
     pub unfinished: usize,
 }
 

@@ -51,9 +51,9 @@ impl Sender {
         Sender { live: Arc::downgrade(live), peer: live.peer.clone(), capacity: CAPACITY }
     }
 
-    /// A sender to the same peer that queues up to `bytes` (64 KiB by default) beside what the system's own buffers hold.
+    /// A sender to the same peer that queues up to `bytes` (64 KiB by default, at least 1) beside what the system's own buffers hold.
     pub fn capacity(mut self, bytes: usize) -> Sender {
-        self.capacity = bytes;
+        self.capacity = bytes.max(1);
         self
     }
 
@@ -65,7 +65,8 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if the message does not fit into the queue, so that nothing of it was sent: the peer reads too slowly.
+    /// `WouldBlock` if the message does not fit into the queue, so that nothing of it was sent: the peer reads too slowly, or the message
+    /// is longer than the [`capacity`](Sender::capacity).
     /// `NotConnected` if the request is over. `ConnectionAborted` if it was closed. `BrokenPipe` after [`finish`](Sender::finish). The
     /// system's, if the connection is broken.
     pub fn send(&self, message: &[u8]) -> io::Result<()> {

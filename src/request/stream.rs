@@ -191,11 +191,13 @@ fn rest(pieces: &[IoSlice<'_>], mut sent: usize) -> Vec<u8> {
 const LINGER: Duration = Duration::from_secs(2);
 /// How long it is waited for a silent peer then.
 const LINGER_SILENCE: Duration = Duration::from_millis(500);
+/// How many bytes are read then, at the most.
+const LINGER_BYTES: usize = 64 << 20;
 
 /// Ends the connection so that the peer gets everything that was sent to it.
 ///
 /// A socket that is closed with input unread resets the connection, and the reset destroys what the peer has not read
-/// yet. So where there is such input, this half-closes and reads on, for at most 2 seconds and half a second of silence.
+/// yet. So where there is such input, this half-closes and reads on, for at most 2 seconds, half a second of silence and 64 MiB.
 /// (nginx calls this `lingering_close`.) Where the peer has ended its direction, to close is all there is to do; an extra half-close
 /// would cost 2 % of a connection that is opened for one short message.
 pub(super) fn close(core: &Core, input: &Input) {
@@ -217,15 +219,17 @@ fn flush_outbox(core: &Core) {
 /// Reads and discards input, if there is some, until the peer's end.
 fn linger(core: &Core, mut unread: bool) {
     let until = Instant::now() + LINGER;
+    let mut left = LINGER_BYTES;
     let mut scratch = buffer::take();
     let mut reading = core.attempt(Readiness::READ);
     reading.limit(LINGER_SILENCE);
     core.expect_ready(Readiness::READ);
-    while Instant::now() < until {
+    while left > 0 && Instant::now() < until {
         match reading.call(buffer::SIZE, Blocking::No, |fd, blocking| socket::recv_into(fd, &mut scratch, blocking)) {
             Ok(Some(0)) | Err(_) => break,
-            Ok(Some(_)) => {
+            Ok(Some(count)) => {
                 unread = true;
+                left = left.saturating_sub(count);
                 reading.limit(LINGER_SILENCE.min(until.saturating_duration_since(Instant::now())));
             }
             Ok(None) if unread && reading.wait().is_ok() => {}

@@ -46,6 +46,21 @@ pub fn unread_input_does_not_cut_the_answer(cell: Cell) {
     assert_eq!(running.finish().completed, 3);
 }
 
+/// The client does not stop when it is answered. It is not read from for ever, nor for as long as that may take where it is slow.
+pub fn who_sends_without_end_is_read_so_far_only(cell: Cell) {
+    const MOST: usize = 64 << 20;
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, |request: &mut Request| {
+        request.read_exact(&mut [0])?;
+        request.write_all(b"bye")
+    }));
+    let mut client = Client::connect(&running.addr);
+    let piece = vec![b'q'; 1 << 20];
+    let sent = (1..).find(|_| client.write_all(&piece).is_err()).unwrap() << 20;
+    assert!((MOST..2 * MOST).contains(&sent), "the server has taken {sent} bytes");
+    assert_eq!(running.finish().completed, 1);
+}
+
 /// The client closes with input unread, which resets the connection.
 pub fn a_reset_is_an_error_of_the_read(cell: Cell) {
     let place = cell.place();
