@@ -79,14 +79,48 @@ impl<F: FnMut(&mut Request) -> io::Result<()>> RequestHandler for F {
 
 /// Makes a handler for each request: the second argument of [`Server::bind`](crate::Server::bind).
 ///
-/// It is implemented for both things that one would pass there, and `Kind` is what tells them apart:
+/// It is implemented for the things that one would pass there, and `Kind` is what tells them apart:
 ///
 /// * a function or closure that takes nothing and gives a [`RequestHandler`]: `Echo::default`, `|| Echo`,
-///   `move || Chat::new(room.clone())`;
+///   `move || Chat::new(room.clone())`; one that chooses among several gives a `Box<dyn RequestHandler>`;
 /// * a function or closure that *is* the handler, `Fn(&mut Request) -> io::Result<()>`. A closure must spell the type of
 ///   its argument: `|request: &mut Request| ..`.
 ///
 /// Requests may run at the same time, so the factory is shared between threads: `Send + Sync + 'static`.
+///
+/// ```
+/// use std::io::{self, Write};
+/// use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+/// use socketserver::{Request, RequestHandler, TcpServer};
+///
+/// struct Greeter;
+/// struct Sorry;
+///
+/// impl RequestHandler for Greeter {
+///     fn handle(&mut self, request: &mut Request) -> io::Result<()> {
+///         writeln!(request, "hello")
+///     }
+/// }
+///
+/// impl RequestHandler for Sorry {
+///     fn handle(&mut self, request: &mut Request) -> io::Result<()> {
+///         writeln!(request, "come back tomorrow")
+///     }
+/// }
+///
+/// static OPEN: AtomicBool = AtomicBool::new(true);
+/// let server = TcpServer::bind("127.0.0.1:0", || -> Box<dyn RequestHandler> {
+///     if OPEN.load(SeqCst) { Box::new(Greeter) } else { Box::new(Sorry) }
+/// })?;
+/// # let mut server = server;
+/// # for (open, answer) in [(true, "hello\n"), (false, "come back tomorrow\n")] {
+/// #     OPEN.store(open, SeqCst);
+/// #     let mut client = std::net::TcpStream::connect(server.local_addr().as_inet().unwrap())?;
+/// #     server.handle_request()?;
+/// #     assert_eq!(io::read_to_string(&mut client)?, answer);
+/// # }
+/// # Ok::<(), io::Error>(())
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` makes no request handler",
     note = "pass a factory such as `|| Echo::default()`, or a handler `|request: &mut Request| -> io::Result<()> {{ .. }}`"
@@ -106,6 +140,18 @@ where
 {
     fn with_handler(&self, serve: impl FnOnce(&mut dyn RequestHandler)) {
         serve(&mut self());
+    }
+}
+
+/// The [`HandlerFactory`] that makes handlers of a type that it chooses each time.
+pub struct Chooses;
+
+impl<F> HandlerFactory<Chooses> for F
+where
+    F: Fn() -> Box<dyn RequestHandler> + Send + Sync + 'static,
+{
+    fn with_handler(&self, serve: impl FnOnce(&mut dyn RequestHandler)) {
+        serve(&mut *self());
     }
 }
 

@@ -114,7 +114,7 @@ mod buffer;
 
 pub use addr::{Addr, Scheme, ToAddr, UnixName};
 pub use backend::Backend;
-pub use handler::{HandlerFactory, Handles, Makes, RequestHandler};
+pub use handler::{Chooses, HandlerFactory, Handles, Makes, RequestHandler};
 pub use hooks::{Failure, FailureClass, Hooks};
 pub use job::Job;
 pub use limits::Limits;
