@@ -120,7 +120,8 @@ impl Request {
         socket::local_addr(self.core.fd(), self.core.live.peer.scheme())
     }
 
-    /// The two halves, to be used at the same time: an echo needs no buffer of its own.
+    /// The two halves, to be used at the same time: an echo needs no buffer of its own. While they are in use, the functions
+    /// [`sleep`](crate::sleep()) and [`offload`](crate::offload()) wait as its methods would, but for its deadline.
     ///
     /// ```
     /// use std::io::{self, BufRead, Write};

@@ -62,7 +62,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// Sends it as the handler would have, waiting for room in `context`. A Unix peer may have gone, its name with it or not.
+    /// Sends it as the handler would have, waiting for room in `context`.
     pub(crate) fn send(&self, context: &Rc<Context>) -> io::Result<()> {
         let core = Core::new(self.live.clone(), context.clone());
         core.write_timeout.set(self.write_timeout);

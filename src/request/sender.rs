@@ -84,13 +84,14 @@ impl Sender {
         }
     }
 
-    /// Ends the writing direction: the peer reads the end of the stream after all that was sent so far. The handler can go on reading,
-    /// until the peer ends its direction as well; whatever writes fails with `BrokenPipe` from now on. This is how a proxy passes its
-    /// upstream's end on (see [`net`](crate::net)). For a datagram's request it does nothing.
+    /// Ends the writing direction (`SHUT_WR`): the peer reads the end of the stream after all that was sent so far. The handler can go on
+    /// reading, until the peer ends its direction as well; whatever writes fails with `BrokenPipe` from now on. This is how a proxy passes
+    /// its upstream's end on (see [`net`](crate::net)). For a datagram's request it does nothing.
     ///
     /// # Errors
     ///
     /// `NotConnected` if the request is over, `ConnectionAborted` if it was closed.
+    #[doc(alias("shutdown", "half-close"))]
     pub fn finish(&self) -> io::Result<()> {
         let live = self.live.upgrade().ok_or_else(over)?;
         live.check()?;
