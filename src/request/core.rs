@@ -124,7 +124,7 @@ impl Core {
     }
 
     pub(super) fn offload<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-        self.live.check()?;
+        self.check()?;
         // Also where the work would run in place, and so never be waited for.
         if self.deadline.get().is_some() {
             self.check_deadline(Instant::now())?;

@@ -354,6 +354,15 @@ pub fn at_the_deadline_a_busy_reader_is_cut(cell: Cell) {
     peer.join().unwrap();
 }
 
+/// Each piece of work is done when it asks for the next one.
+pub fn at_the_deadline_who_offloads_without_end_is_cut(cell: Cell) {
+    check_cut(cell, |request| {
+        loop {
+            request.offload(|| ())?;
+        }
+    });
+}
+
 /// A handler that would go on is cut off at the deadline, and so is all that it does afterwards.
 fn check_cut(cell: Cell, go_on: fn(&mut Request) -> io::Result<()>) {
     let place = cell.place();
