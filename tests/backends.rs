@@ -79,6 +79,7 @@ macro_rules! cell {
             at_the_deadline_a_write_in_a_destructor_is_cut,
             at_the_deadline_a_busy_reader_is_cut,
             at_the_deadline_who_offloads_without_end_is_cut,
+            at_the_deadline_who_sends_without_end_is_cut,
         }
         behaviours! { $backend $kind peers:
             a_half_closed_client_gets_a_long_answer,

@@ -138,11 +138,13 @@ fn over() -> io::Error {
 ///
 /// # Errors
 ///
-/// As [`send`](Sender::send), but for `WouldBlock`; `ConnectionAborted` also if the writer's own request is cut off meanwhile.
+/// As [`send`](Sender::send), but for `WouldBlock`; `ConnectionAborted` also if the writer's own request has been cut off, or is meanwhile.
 impl Write for Sender {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let piece = &bytes[..bytes.len().min(self.capacity)];
         let context = park::current();
+        // Also where there is room: who never has to wait hears of its own end here.
+        context.check()?;
         let mut asked = false;
         loop {
             match self.send(piece) {

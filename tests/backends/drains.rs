@@ -363,6 +363,30 @@ pub fn at_the_deadline_who_offloads_without_end_is_cut(cell: Cell) {
     });
 }
 
+/// By a sender of its own, to a peer that always takes more.
+pub fn at_the_deadline_who_sends_without_end_is_cut(cell: Cell) {
+    let place = cell.place();
+    let (began, beginning) = unbounded();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        let mut sender = request.sender()?;
+        let _ = began.send(());
+        loop {
+            sender.write_all(b"x")?;
+        }
+    }));
+    let mut client = Client::connect(&running.addr);
+    let reading = thread::spawn(move || while matches!(client.read(&mut [0; 4096]), Ok(1..)) {});
+    receive("the beginning of the request", &beginning);
+    let asked = Instant::now();
+    running.handle.drain(DEADLINE);
+    let (server, served) = running.ended();
+    assert_cut_at(DEADLINE, asked.elapsed());
+    assert!(served.cut == 1 && served.unfinished <= 1, "{served:?}");
+    reading.join().unwrap();
+    let stats = close(server);
+    assert_eq!((stats.failed, stats.cut), (1, 1));
+}
+
 /// A handler that would go on is cut off at the deadline, and so is all that it does afterwards.
 fn check_cut(cell: Cell, go_on: fn(&mut Request) -> io::Result<()>) {
     let place = cell.place();
