@@ -122,6 +122,9 @@ impl Live {
         }
         self.unparker.unpark();
         self.lock_siblings().iter().for_each(|(_, sibling)| sibling.unpark());
+        if let Some(outbox) = self.outbox() {
+            outbox.wake_writers();
+        }
         first
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::{Receiver, bounded, unbounded};
 use socketserver::{Request, Sender};
 
 use crate::peers::{WAIT, WAITS};
@@ -210,6 +210,32 @@ pub fn what_is_queued_at_the_end_is_sent_without_delay(cell: Cell) {
     let mut client = Client::connect(&running.addr);
     assert_eq!(client.read_all().len(), MESSAGE);
     assert_eq!(running.finish().completed, 1);
+}
+
+/// At once, although its handler blocks in what is not of this crate.
+pub fn who_waits_for_room_hears_that_the_request_is_closed(cell: Cell) {
+    let place = cell.place();
+    let (give, senders) = unbounded();
+    let (go_on, gate) = bounded::<()>(0);
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        let _ = give.send(request.sender()?);
+        let _ = gate.recv();
+        Ok(())
+    }));
+    let _client = Client::connect(&running.addr);
+    let sender = receive("the sender", &senders);
+    let (mut writer, (full, filled), (tell, told)) = (sender.clone(), bounded(0), unbounded());
+    let writing = thread::spawn(move || {
+        while writer.send(&[0; 1024]).is_ok() {}
+        let _ = full.send(());
+        let _ = tell.send(writer.write_all(&[0; 1024]).map_err(|error| error.kind()));
+    });
+    receive("a full queue", &filled);
+    sender.close();
+    assert_eq!(receive("the end of the write", &told), Err(ErrorKind::ConnectionAborted));
+    drop(go_on);
+    writing.join().unwrap();
+    running.finish();
 }
 
 /// The peer reads the end, and the handler goes on reading.
