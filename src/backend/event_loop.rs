@@ -44,8 +44,9 @@ use crate::waker::Waker;
 /// **What parks.** Reads, writes, [`sleep`](crate::Request::sleep) and [`offload`](crate::Request::offload) of a request, and the
 /// functions [`sleep`](crate::sleep()) and [`offload`](crate::offload()); the sockets in [`net`](crate::net); the locks and channels in
 /// [`sync`](crate::sync); [`JoinHandle::join`](crate::JoinHandle::join).
-/// Each of them may let other requests of the loop run, even if it has nothing to wait for: after 128 reads or writes that did not
-/// have to wait, or fewer of more than a kilobyte, a request yields, so that a peer that floods it does not starve the rest.
+/// Each of them may let other requests of the loop run, even if it has nothing to wait for: after 128 reads or writes, of a
+/// socket or a channel, that did not have to wait, or fewer of more than a kilobyte, a request yields, so that a peer that floods it does
+/// not starve the rest.
 ///
 /// **What blocks.** Everything else: files, std's sockets and sleep, DNS, a database's client, a long computation. Put it into
 /// [`offload`](crate::Request::offload). Whatever blocks for more than 100 ms is warned of (see [`watchdog`](EventLoop::watchdog)).

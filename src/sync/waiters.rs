@@ -36,6 +36,8 @@ impl Waiters {
     pub(super) fn wait<R>(&self, until: Option<Instant>, mut attempt: impl FnMut() -> Option<R>) -> io::Result<R> {
         let context = park::current();
         let me = context.parker.unparker();
+        // Before the first try: whoever is unwound here has taken nothing with it.
+        context.spend(0);
         loop {
             if let Some(result) = attempt() {
                 return Ok(result);

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crossbeam_channel::unbounded;
 use socketserver::backend::{Backend, EventLoop};
 use socketserver::net::TcpStream;
+use socketserver::sync::channel;
 use socketserver::{Hooks, Incoming, Request, Server};
 
 use crate::support::cell::{Cell, bind_with};
@@ -154,6 +155,18 @@ pub fn copying_without_end_starves_nobody(cell: Cell) {
         }
         drop(upstream);
         writing.join().map_err(|_| io::Error::other("the writer is well"))
+    });
+}
+
+/// What it waits for is there already.
+pub fn receiving_without_end_starves_nobody(cell: Cell) {
+    pings_are_heard(cell, |_, greed| {
+        let (sender, receiver) = channel::bounded(1);
+        while greed.goes_on() {
+            sender.send(()).map_err(io::Error::other)?;
+            receiver.recv().map_err(io::Error::other)?;
+        }
+        Ok(())
     });
 }
 
