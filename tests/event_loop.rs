@@ -106,7 +106,8 @@ table! {
         ends:
             a_destructor_of_an_unwound_request_does_not_wait
             a_handler_that_ignores_all_errors_is_unwound
-            siblings_end_with_their_loops;
+            siblings_end_with_their_loops
+            who_waits_for_a_lock_gets_it_when_its_holder_ends_with_the_loop;
         nested:
             a_server_runs_inside_a_handler;
     }

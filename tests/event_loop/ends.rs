@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::unbounded;
 use socketserver::backend::EventLoop;
 use socketserver::net::TcpStream;
-use socketserver::sync::{Condvar, Mutex};
+use socketserver::sync::{Condvar, Mutex, channel};
 use socketserver::{Request, spawn};
 
 use crate::support::cell::{Cell, Kind, Place, bind_with};
@@ -108,6 +108,43 @@ pub fn siblings_end_with_their_loops(cell: Cell) {
     assert_eq!((served.accepted, ended.load(SeqCst)), (2, 1), "one loop ends with serving, and one with the server");
     let served = within("closing", move || server.shutdown_deadline(PATIENCE).close()).unwrap();
     assert_eq!((served.unfinished, ended.load(SeqCst)), (0, 2));
+}
+
+/// It is not unwound, whichever of the two the loop ends first.
+pub fn who_waits_for_a_lock_gets_it_when_its_holder_ends_with_the_loop(cell: Cell) {
+    for waiter_comes_first in [true, false] {
+        let (place, lock, ended) = (cell.place(), Arc::new(Mutex::new(())), Arc::new(AtomicUsize::new(0)));
+        let endings = ended.clone();
+        let running = Running::start(bind_with(&place, EventLoop::new(1), move |_: &mut Request| {
+            let ((held, holding), (go, going)) = (channel::bounded(1), channel::bounded::<()>(1));
+            let (its_lock, ended) = (lock.clone(), endings.clone());
+            let hold = move || {
+                let _guard = its_lock.lock();
+                let _ = held.send(());
+                while socketserver::sleep(PATIENCE).is_ok() {}
+                ended.fetch_add(1, SeqCst);
+            };
+            let (its_lock, ended) = (lock.clone(), endings.clone());
+            let wait = move || {
+                let _ = going.recv();
+                let _guard = its_lock.lock();
+                ended.fetch_add(1, SeqCst);
+            };
+            if waiter_comes_first {
+                spawn(wait)?;
+                spawn(hold)?;
+            } else {
+                spawn(hold)?;
+                spawn(wait)?;
+            }
+            holding.recv().map_err(io::Error::other)?;
+            go.send(()).map_err(io::Error::other)
+        }));
+        assert_eq!(Client::connect(&running.addr).read_all(), b"");
+        let (server, _) = running.stop();
+        assert_eq!(ended.load(SeqCst), 2, "the waiter came first: {waiter_comes_first}");
+        close(server);
+    }
 }
 
 /// One socket for all requests, of which each runs on a loop of its own.

@@ -345,17 +345,20 @@ impl Reactor {
 }
 
 impl Drop for Reactor {
-    /// Ends the requests that are left, when a loop goes without having been drained: each is resumed with a cut, so that its I/O
-    /// fails and its handler returns. One that goes on regardless is unwound when its coroutine is dropped.
+    /// Ends the requests that are left, when a loop goes without having been drained: each is resumed with a cut, in turns, so that
+    /// its I/O fails and its handler returns. One that goes on regardless is unwound when its coroutine is dropped.
     fn drop(&mut self) {
-        /// A handler may try again some times before it gives up.
-        const RESUMES: usize = 1000;
+        /// A handler may try again some times before it gives up, or wait for a lock that another one holds.
+        const ROUNDS: usize = 1000;
         if thread::panicking() {
             return;
         }
         park::step_aside(|| {
-            for (_, task) in &mut self.tasks {
-                (0..RESUMES).find(|_| task.coroutine.resume(Readiness::CUT).is_none());
+            for _ in 0..ROUNDS {
+                self.tasks.retain(|_, task| task.coroutine.resume(Readiness::CUT).is_some());
+                if self.tasks.is_empty() {
+                    break;
+                }
             }
             self.tasks.clear();
         });
