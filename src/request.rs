@@ -394,9 +394,11 @@ impl Write for Request {
 /// The socket: the connection's own, or the datagram server's. What this crate has no method for is set through it, for
 /// instance with `socket2::SockRef::from(&request)`.
 ///
-/// Reading and writing through it goes past the request's buffer and, on the event loop, blocks the loop.
+/// Reading and writing through it goes past the request's buffer and, on the event loop, blocks the loop. A copy of it does not keep
+/// the connection open: the end of the request ends the writing direction for all copies.
 impl AsFd for Request {
     fn as_fd(&self) -> BorrowedFd<'_> {
+        self.core.lent.set(true);
         self.core.fd()
     }
 }

@@ -83,6 +83,7 @@ macro_rules! cell {
         }
         behaviours! { $backend $kind peers:
             a_half_closed_client_gets_a_long_answer,
+            a_copy_of_the_descriptor_keeps_no_connection_open,
             unread_input_does_not_cut_the_answer,
             who_sends_without_end_is_read_so_far_only,
             a_reset_is_an_error_of_the_read,

@@ -31,6 +31,8 @@ pub(super) struct Core {
     held_busy: Cell<bool>,
     /// The peer has ended its direction.
     pub(super) at_end: Cell<bool>,
+    /// The handler has asked for the descriptor, of which it may have made a copy.
+    pub(super) lent: Cell<bool>,
 }
 
 impl Core {
@@ -45,6 +47,7 @@ impl Core {
             busy: Cell::new(false),
             held_busy: Cell::new(false),
             at_end: Cell::new(false),
+            lent: Cell::new(false),
         }
     }
 

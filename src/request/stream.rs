@@ -199,10 +199,11 @@ const LINGER_BYTES: usize = 64 << 20;
 /// A socket that is closed with input unread resets the connection, and the reset destroys what the peer has not read
 /// yet. So where there is such input, this half-closes and reads on, for at most 2 seconds, half a second of silence and 64 MiB.
 /// (nginx calls this `lingering_close`.) Where the peer has ended its direction, to close is all there is to do; an extra half-close
-/// would cost 2 % of a connection that is opened for one short message.
+/// would cost 2 % of a connection that is opened for one short message. But where the handler was given the descriptor, there may be a
+/// copy of it, and a close alone would not end the connection.
 pub(super) fn close(core: &Core, input: &Input) {
     flush_outbox(core);
-    if !core.at_end.get() {
+    if !core.at_end.get() || core.lent.get() {
         socket::shutdown_write(core.fd());
         linger(core, !input.buffered().is_empty());
     }

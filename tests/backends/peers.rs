@@ -1,6 +1,7 @@
 //! Peers that half-close, do not read, send too much, or vanish.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,20 @@ pub fn a_half_closed_client_gets_a_long_answer(cell: Cell) {
     let message: Vec<u8> = (0..1_000_003_u32).map(|number| (number % 251) as u8).collect();
     let answer = Client::connect(&running.addr).ask_at_length(message.clone());
     assert!(answer == message, "{} bytes came back", answer.len());
+    assert_eq!(running.finish().completed, 1);
+}
+
+/// Whoever has ended its own direction reads the end of the other, also if the handler has left a copy of the descriptor somewhere.
+pub fn a_copy_of_the_descriptor_keeps_no_connection_open(cell: Cell) {
+    let place = cell.place();
+    let (give, copies) = unbounded();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        let _ = give.send(request.as_fd().try_clone_to_owned()?);
+        echo(request)
+    }));
+    let answer = Client::connect(&running.addr).ask(b"hello");
+    let _copy = receive("the copy", &copies);
+    assert_eq!(answer, b"hello");
     assert_eq!(running.finish().completed, 1);
 }
 
