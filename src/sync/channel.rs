@@ -15,6 +15,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use super::waiters::Waiters;
@@ -40,11 +41,19 @@ fn ends<T>(
     (Sender { inner: Some(sender), waiting: waiting.clone() }, Receiver { inner: Some(receiver), waiting })
 }
 
-/// Who waits at the two ends of a channel.
-#[derive(Default)]
+/// Who waits at the two ends of a channel, and how many clones of each end there are.
 struct Waiting {
     senders: Waiters,
     receivers: Waiters,
+    senders_left: AtomicUsize,
+    receivers_left: AtomicUsize,
+}
+
+impl Default for Waiting {
+    fn default() -> Waiting {
+        let (senders_left, receivers_left) = (AtomicUsize::new(1), AtomicUsize::new(1));
+        Waiting { senders: Waiters::default(), receivers: Waiters::default(), senders_left, receivers_left }
+    }
 }
 
 /// The end of a channel that values go into. Clones send to the same channel.
@@ -92,6 +101,7 @@ impl<T> Sender<T> {
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Sender<T> {
+        self.waiting.senders_left.fetch_add(1, SeqCst);
         Sender { inner: self.inner.clone(), waiting: self.waiting.clone() }
     }
 }
@@ -99,8 +109,11 @@ impl<T> Clone for Sender<T> {
 impl<T> Drop for Sender<T> {
     /// The last one ends the channel: the receivers learn it.
     fn drop(&mut self) {
+        // Before it is counted: so whoever is the last to be counted finds all the others gone.
         self.inner = None;
-        self.waiting.receivers.wake_all();
+        if self.waiting.senders_left.fetch_sub(1, SeqCst) == 1 {
+            self.waiting.receivers.wake_all();
+        }
     }
 }
 
@@ -168,6 +181,7 @@ impl<T> Receiver<T> {
 
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Receiver<T> {
+        self.waiting.receivers_left.fetch_add(1, SeqCst);
         Receiver { inner: self.inner.clone(), waiting: self.waiting.clone() }
     }
 }
@@ -176,12 +190,40 @@ impl<T> Drop for Receiver<T> {
     /// The last one ends the channel: the senders learn it.
     fn drop(&mut self) {
         self.inner = None;
-        self.waiting.senders.wake_all();
+        if self.waiting.receivers_left.fetch_sub(1, SeqCst) == 1 {
+            self.waiting.senders.wake_all();
+        }
     }
 }
 
 impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Receiver").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::park::Parker;
+
+    /// Thousands may wait at one end, and every request may take a clone of the other and drop it.
+    #[test]
+    fn only_the_last_clone_of_an_end_wakes_the_other() {
+        let me = Parker::for_thread(None).unparker();
+        let (sender, receiver) = unbounded::<()>();
+        let waiting = sender.waiting.clone();
+        let receives = waiting.receivers.queue_up(&me);
+        drop(sender.clone());
+        assert!(!receives.leave());
+        let receives = waiting.receivers.queue_up(&me);
+        drop(sender);
+        assert!(receives.leave());
+        let sends = waiting.senders.queue_up(&me);
+        drop(receiver.clone());
+        assert!(!sends.leave());
+        let sends = waiting.senders.queue_up(&me);
+        drop(receiver);
+        assert!(sends.leave());
     }
 }
