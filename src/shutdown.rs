@@ -177,6 +177,8 @@ impl Control {
         state.serving = true;
         state.thread = Some(thread::current().id());
         state.ends_requests = ends_requests;
+        // Whoever was cut off since the last serving was told to end by that one.
+        self.take_cuts();
         let drain = state.stop.is_some() && ends_requests;
         self.set_phase(if drain { Phase::Draining } else { Phase::Serving });
     }
@@ -336,6 +338,19 @@ mod tests {
         control.end();
         control.begin(true);
         assert!(control.is_stopping());
+    }
+
+    #[test]
+    fn a_serving_counts_its_own_cuts() {
+        let control = control();
+        control.begin(true);
+        control.obeyed();
+        control.end();
+        // It had not even begun when the time was over, and waited for its loop.
+        control.count_cut();
+        control.begin(true);
+        control.count_cut();
+        assert_eq!(control.take_cuts(), 1);
     }
 
     #[test]
