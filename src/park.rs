@@ -149,12 +149,16 @@ pub fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 }
 
 /// The result of offloaded work, once there is one.
-pub(crate) struct Offloaded<T>(crossbeam_channel::Receiver<thread::Result<T>>);
+pub(crate) struct Offloaded<T> {
+    result: crossbeam_channel::Receiver<thread::Result<T>>,
+    /// Its drop says that nobody waits any more: the work does not begin then.
+    _wanted: Arc<()>,
+}
 
 impl<T> Offloaded<T> {
     /// The result; `None` if the work is not done.
     pub(crate) fn take(&self) -> io::Result<Option<T>> {
-        match self.0.try_recv() {
+        match self.result.try_recv() {
             Ok(Ok(value)) => Ok(Some(value)),
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
             Err(crossbeam_channel::TryRecvError::Empty) => Ok(None),
@@ -221,14 +225,20 @@ impl Context {
         }
     }
 
-    /// Begins to run work where it may block. When it is done, it unparks this.
+    /// Begins to run work where it may block. When it is done, it unparks this. If nobody waits for it any more when its turn comes, it is
+    /// dropped instead: who is late already would make others late.
     pub(crate) fn begin_offload<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<Offloaded<T>> {
         let (give, result) = crossbeam_channel::bounded(1);
         let unparker = self.parker.unparker();
+        let wanted = Arc::new(());
+        let waiting = Arc::downgrade(&wanted);
         let work = Box::new(move || {
+            if waiting.strong_count() == 0 {
+                return;
+            }
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
             // Nobody listens if the request was cut off meanwhile.
             let _ = give.send(outcome);
@@ -238,7 +248,7 @@ impl Context {
             Some(live) => live.during(Activity::Offloading, || self.parker.offload(work))?,
             None => self.parker.offload(work)?,
         }
-        Ok(Offloaded(result))
+        Ok(Offloaded { result, _wanted: wanted })
     }
 
     /// Waits until unparked or until the deadline, or for less. If this is a request, `activity` is what it does meanwhile.

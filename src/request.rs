@@ -210,7 +210,8 @@ impl Request {
     /// requests are served; elsewhere in place, since the thread is this request's own.
     ///
     /// If the work panics, so does this call. If the request has been cut off, or its deadline has passed, the work does not begin. If
-    /// that happens meanwhile, then on the event loop the call returns at once; the work runs to its end, and its result is dropped.
+    /// that happens meanwhile, then on the event loop the call returns at once: work that still waits for a thread is dropped, and work that
+    /// has begun runs to its end, and its result is dropped.
     ///
     /// # Errors
     ///

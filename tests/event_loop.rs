@@ -102,6 +102,7 @@ table! {
             spurious_wakes_break_no_read
             offloaded_work_of_hundreds_shares_four_threads
             offloaded_work_may_wait_for_other_offloaded_work
+            work_that_nobody_waits_for_does_not_begin
             a_dump_tells_what_each_request_does;
         ends:
             a_destructor_of_an_unwound_request_does_not_wait

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead, Read, Write};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -165,6 +165,39 @@ pub fn offloaded_work_may_wait_for_other_offloaded_work(cell: Cell) {
         drop(clients);
         assert_eq!(running.finish().completed, THREADS as u64);
     }
+}
+
+/// The only thread is busy until their time is over: it does not make up for what nobody waits for any more.
+pub fn work_that_nobody_waits_for_does_not_begin(cell: Cell) {
+    const LATE: usize = 20;
+    let (place, begun) = (cell.place(), Arc::new(AtomicUsize::new(0)));
+    let its_begun = begun.clone();
+    let (open, gate) = bounded::<()>(0);
+    let backend = EventLoop::new(2).offload_threads(1);
+    let running = Running::start(bind_with(&place, backend, move |request: &mut Request| {
+        let mut kind = [0];
+        request.read_exact(&mut kind)?;
+        if kind[0] == b'l' {
+            request.set_deadline(Some(Duration::from_millis(50)));
+        }
+        let (begun, gate) = (its_begun.clone(), gate.clone());
+        request.offload(move || {
+            begun.fetch_add(1, SeqCst);
+            let _ = gate.recv();
+        })
+    }));
+    let [mut first, mut last] = [(); 2].map(|()| Client::connect(&running.addr));
+    first.write_all(b"f").unwrap();
+    until("the thread is busy", || begun.load(SeqCst) == 1);
+    let mut late: Vec<Client> = (0..LATE).map(|_| Client::connect(&running.addr)).collect();
+    late.iter_mut().for_each(|client| client.write_all(b"l").unwrap());
+    late.iter_mut().for_each(|client| assert_eq!(client.read_all(), b""));
+    last.write_all(b"n").unwrap();
+    drop(open);
+    assert_eq!((first.read_all(), last.read_all()), (vec![], vec![]));
+    let stats = running.finish();
+    assert_eq!((stats.completed, stats.timed_out), (2, LATE as u64));
+    assert_eq!(begun.load(SeqCst), 2);
 }
 
 /// All at a time, on two loops.
