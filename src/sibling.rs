@@ -88,7 +88,7 @@ impl<T> JoinHandle<T> {
     /// # Errors
     ///
     /// `ConnectionAborted` if the request is cut off meanwhile, or the sibling was unwound because its loop is gone; `Other` if it could
-    /// not be run, for lack of a stack.
+    /// not be run, for lack of a stack or because its loop has ended before.
     pub fn join(self) -> io::Result<T> {
         let context = park::current();
         loop {
@@ -106,7 +106,9 @@ impl<T> JoinHandle<T> {
                                 "it was unwound: its loop is gone",
                             )),
                             Some(Err(panic)) => resume_unwind(panic),
-                            None => Err(io::Error::other("it could not be run: there was no stack for it")),
+                            None => Err(io::Error::other(
+                                "it could not be run: there was no stack for it, or its loop has ended",
+                            )),
                         };
                     }
                 }

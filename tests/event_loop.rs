@@ -82,6 +82,7 @@ table! {
             a_panic_of_one_that_is_unwound_is_a_panic
             who_joins_a_sibling_that_is_unwound_learns_it
             a_panic_with_a_worse_payload_of_a_forgotten_sibling_ends_nothing_else
+            a_worse_sibling_that_never_runs_ends_nothing_else
             a_worse_result_of_forgotten_work_costs_no_thread;
         fairness:
             pings_are_answered_within_some_turns_of_a_flood

@@ -503,6 +503,26 @@ pub fn a_panic_with_a_worse_payload_of_a_forgotten_sibling_ends_nothing_else(cel
     assert_eq!(running.finish().completed, 5);
 }
 
+/// Its loop ends with the request that it was spawned by, before it has begun.
+pub fn a_worse_sibling_that_never_runs_ends_nothing_else(cell: Cell) {
+    let place = cell.place();
+    let (give, siblings) = unbounded();
+    let mut server = bind_with(&place, EventLoop::new(1), move |request: &mut Request| {
+        read_byte(request)?;
+        let worse = Worse;
+        let _ = give.send(socketserver::spawn(move || std::mem::forget(worse))?);
+        request.write_all(b"done")
+    });
+    for _ in 0..2 {
+        let mut client = Client::connect(server.local_addr());
+        client.write_all(b"!").unwrap();
+        assert!(server.handle_request().unwrap());
+        assert_eq!(client.read_all(), b"done");
+        assert_eq!(receive("the sibling", &siblings).join().unwrap_err().kind(), ErrorKind::Other);
+    }
+    assert_eq!(close(server).completed, 2);
+}
+
 /// The request's deadline passes before its work is done, so that nobody takes the result: it is dropped on the pool.
 pub fn a_worse_result_of_forgotten_work_costs_no_thread(cell: Cell) {
     let place = cell.place();

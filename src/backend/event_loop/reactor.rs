@@ -17,6 +17,7 @@ use super::answers::Answers;
 use super::inbox::{Inbox, Message, SOURCES};
 use super::timers::Timers;
 use crate::coroutine::{Coroutine, Pause, Stack, Stacks, this_thread};
+use crate::hooks::{Failed, catch};
 use crate::job::Job;
 use crate::park::{self, Context, Home, Parker, Sibling, TaskId, TaskParker};
 use crate::readiness::Readiness;
@@ -177,7 +178,10 @@ impl Reactor {
     fn start_sibling(&mut self, sibling: Box<dyn Sibling>) {
         match self.stacks.acquire() {
             Ok(stack) => self.run_task(stack, Kind::Sibling, |parker| sibling.run(parker)),
-            Err(error) => log::warn!("no stack for a coroutine: {error}"),
+            Err(error) => {
+                log::warn!("no stack for a coroutine: {error}");
+                discard(sibling);
+            }
         }
     }
 
@@ -362,6 +366,7 @@ impl Drop for Reactor {
             }
             self.tasks.clear();
         });
+        self.messages.try_iter().for_each(discard);
         for answer in self.answers.send() {
             answer.fail(io::ErrorKind::ConnectionAborted.into());
         }
@@ -374,6 +379,13 @@ impl Task {
             self.queued = true;
             ready.push(slot);
         }
+    }
+}
+
+/// Drops what was to run on a loop and never will. In it are a user's values, whose destructors may panic.
+fn discard<T>(never_run: T) {
+    if let Err(Failed { error, .. }) = catch(|| drop(never_run)) {
+        log::error!("what was never run panicked when it was dropped: {error}");
     }
 }
 
