@@ -125,8 +125,8 @@ pub trait Backend: Send {
         sources.wait(accepting, timeout)
     }
 
-    /// Does what is due in every turn: reaps threads that have ended, for instance. Also called before a request is refused because its
-    /// peer has too many: what the backend puts off may be what ends one of those.
+    /// Does what is due in every turn: reaps threads that have ended, for instance. Called now and then beside that, too: at the end of
+    /// serving, and when a peer seems to have too many requests, some of which may only wait for this.
     fn service_actions(&mut self) {}
 
     /// [`handle_request`](crate::Server::handle_request) has waited for its timeout.

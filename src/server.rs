@@ -35,7 +35,9 @@ use crate::waker::Waker;
 /// [`new`](Server::new) from a listener and a backend with options of their own.
 ///
 /// [`bind`](Server::bind) opens the socket, so that clients can connect from then on. Threads, polls and wakers are made by
-/// [`activate`](Server::activate), which serving does by itself: a process may bind, fork, and serve in the child.
+/// [`activate`](Server::activate), which serving does by itself: a process may bind, fork, and serve in the child. At a path, only one of
+/// the two may drop or close its server ([`std::mem::forget`] keeps the other from that): it removes the socket's file, from under the
+/// other, too.
 ///
 /// Dropping a server never blocks. It closes the socket; requests that run on threads go on, those that need the serving thread
 /// are ended. [`close`](Server::close) waits.

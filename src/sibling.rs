@@ -15,7 +15,7 @@ use crate::park::{self, Context, Parker, Sibling, Unparker};
 /// can read and write at the same time, as a proxy does (see [`net`](crate::net)).
 ///
 /// What it does belongs to the caller's request: if that is cut off, so are its waits. It goes on if it is not joined; on the
-/// event loop only for as long as the server serves.
+/// event loop only for as long as its loop runs: that of the serving thread ends with the serving, each other one with the server.
 ///
 /// # Errors
 ///
