@@ -66,7 +66,8 @@ impl Limits {
     /// more is accepted and closed at once. Unix peers have no address and are not limited.
     ///
     /// As long as there is no limit, nobody is counted: one that is set while requests are in progress is for those that begin from
-    /// then on.
+    /// then on. A connection counts until it is closed, and its peer may see its end a moment earlier: one that connects again at once may
+    /// be one too many, if the limit is tight.
     pub fn set_max_per_peer(&self, max: usize) {
         self.shared.max_per_peer.store(max, SeqCst);
     }
