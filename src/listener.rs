@@ -244,10 +244,12 @@ fn explain(error: io::Error, addr: &Addr) -> io::Error {
 }
 
 /// Closes a listening socket, so that the system refuses connections, and leaves one that is not bound in its place.
-fn refuse(fd: &mut OwnedFd, addr: &Addr) {
+fn refuse(fd: &mut OwnedFd, addr: &Addr, adopted: bool) {
     match socket::open(addr) {
         Ok(placeholder) => *fd = placeholder,
-        // Without a descriptor to spare, the socket stays, but no longer listens.
+        // Without a descriptor to spare, the socket stays. One that was adopted goes on for whoever else has it.
+        Err(_) if adopted => {}
+        // Any other one no longer listens.
         Err(_) => socket::shutdown_both(fd.as_fd()),
     }
 }

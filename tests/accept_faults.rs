@@ -5,12 +5,15 @@
 mod support;
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
-use socketserver::AnyServer;
 use socketserver::backend::{BackendName, EventLoop, Threading};
+use socketserver::listener::{Listener, Tcp, UnixStream};
+use socketserver::{AnyServer, Server};
 
 use support::cell::{Cell, Kind, bind_with};
 use support::child::{in_child, keep_log, kept_lines};
@@ -161,6 +164,34 @@ fn a_server_that_can_run_nothing_still_closes() {
     }
     let stats = running.finish();
     assert_eq!((stats.accepted, stats.refused), (10, 10));
+}
+
+/// As systemd has the sockets that it gives to a server.
+#[test]
+fn a_drain_without_descriptors_leaves_an_adopted_socket_to_whoever_opened_it() {
+    in_child(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let unix = UnixListener::bind(folder.path().join("socket")).unwrap();
+        let adopted: [Box<dyn Listener>; 2] = [
+            Box::new(Tcp::try_from(tcp.try_clone().unwrap()).unwrap()),
+            Box::new(UnixStream::try_from(unix.try_clone().unwrap()).unwrap()),
+        ];
+        for listener in adopted {
+            let running = Running::start(Server::new(listener, BackendName::Threading.backend(), echo));
+            assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+            support::until("the request is over", || (running.stats)().live == 0);
+            let addr = running.addr.clone();
+            let limit = getrlimit(Resource::Nofile);
+            let hoard = hoard_descriptors();
+            running.handle.drain(Duration::ZERO);
+            let (server, _) = running.ended();
+            drop(hoard);
+            setrlimit(Resource::Nofile, limit).unwrap();
+            support::running::close(server);
+            Client::try_connect(&addr).expect("it still listens");
+        }
+    });
 }
 
 /// Takes all descriptors that this process may have, after it has lowered their number.

@@ -172,7 +172,7 @@ impl Listener for Tcp {
     }
 
     fn refuse(&mut self) {
-        refuse(&mut self.fd, &self.addr);
+        refuse(&mut self.fd, &self.addr, self.options.is_none());
         self.refusing = true;
     }
 

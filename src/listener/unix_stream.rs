@@ -110,7 +110,7 @@ impl Listener for UnixStream {
     }
 
     fn refuse(&mut self) {
-        refuse(&mut self.fd, &self.addr);
+        refuse(&mut self.fd, &self.addr, self.options.is_none());
         self.claim = None;
         self.refusing = true;
     }
