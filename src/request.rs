@@ -40,10 +40,10 @@ pub use sender::Sender;
 ///
 /// # Buffering
 ///
-/// Reads are buffered: use [`BufRead`]. While a request waits with nothing buffered, it holds no buffer. Writes are not
-/// buffered, so that each `write` is what the peer can receive at once: every call takes all bytes, as `sendall` does in
-/// Python; so does `write!`, whatever the text is put together from. Where many small writes belong together, wrap the request, or its writing half, in a
-/// [`BufWriter`](std::io::BufWriter), and flush it.
+/// Reads are buffered: use [`BufRead`]. On an event loop, a request that waits with nothing buffered holds no buffer; a thread keeps
+/// its own, of which as much is resident as has come in at a time. Writes are not buffered, so that each `write` is what the peer can
+/// receive at once: every call takes all bytes, as `sendall` does in Python; so does `write!`, whatever the text is put together from.
+/// Where many small writes belong together, wrap the request, or its writing half, in a [`BufWriter`](std::io::BufWriter), and flush it.
 ///
 /// A line that a peer sends has no end until it comes, so limit it: with [`frame::Lines`](crate::frame::Lines), or with
 /// `Read::take(&mut *request, 1000).read_line(&mut line)`.

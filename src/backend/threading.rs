@@ -9,7 +9,7 @@ use crate::job::Job;
 /// Runs each request on a thread of its own.
 ///
 /// * Costs a thread per request, some 15 to 30 microseconds to start; an idle connection costs a thread with its stack, of
-///   which some 10 to 20 KiB are resident.
+///   which some 10 to 20 KiB are resident; up to 64 KiB more, the thread's read buffer, once as much has come in at a time.
 /// * Wrong for tens of thousands of connections; [`max_connections`](crate::Server::max_connections) sets a bound.
 /// * As CPython's `ThreadingMixIn`.
 #[doc(alias = "ThreadingMixIn")]
