@@ -35,9 +35,8 @@ use crate::waker::Waker;
 /// [`new`](Server::new) from a listener and a backend with options of their own.
 ///
 /// [`bind`](Server::bind) opens the socket, so that clients can connect from then on. Threads, polls and wakers are made by
-/// [`activate`](Server::activate), which serving does by itself: a process may bind, fork, and serve in the child. At a path, only one of
-/// the two may drop or close its server ([`std::mem::forget`] keeps the other from that): it removes the socket's file, from under the
-/// other, too.
+/// [`activate`](Server::activate), which serving does by itself: a process may bind, fork, and serve in its children. The
+/// file of a Unix socket is removed by the process that bound it, when that drops or closes its server: from under the others, too.
 ///
 /// Dropping a server never blocks. It closes the socket; requests that run on threads go on, those that need the serving thread
 /// are ended. [`close`](Server::close) waits.
@@ -278,7 +277,8 @@ impl<L: Listener, B: Backend> Server<L, B> {
     /// which. A [`ShutdownHandle`] ends the wait, and the requests in progress, as it ends `serve_forever`; the answer is `false`.
     ///
     /// With [`Sequential`](crate::backend::Sequential) and [`EventLoop`](crate::backend::EventLoop) the request has ended when
-    /// this returns (unless another loop has taken it); with threads it has begun. A request that `verify_request` turns away,
+    /// this returns (unless another loop has taken it); with threads it has begun, and to close the server then ends a connection whose peer
+    /// has not said a word yet. A request that `verify_request` turns away,
     /// or for which there is no room, counts as served.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,16 +15,21 @@ use rustix::io::Errno;
 use crate::addr::Addr;
 use crate::socket;
 
-/// A path that a server has bound, and which file that made. Dropping it removes the file if it is still that one.
+/// A path that a server has bound, and which file that made. Dropping it removes the file if it is still that one, in the process that
+/// bound it: others, which that has forked, may still serve there.
 #[derive(Debug)]
 pub(super) struct Claim {
     path: PathBuf,
     device: u64,
     inode: u64,
+    process: u32,
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        if process::id() != self.process {
+            return;
+        }
         if let Ok(found) = fs::symlink_metadata(&self.path) {
             if (found.dev(), found.ino()) == (self.device, self.inode) {
                 let _ = fs::remove_file(&self.path);
@@ -60,7 +66,7 @@ pub(super) fn bind(
         result => result?,
     }
     let made = fs::symlink_metadata(path)?;
-    let claim = Claim { path: path.to_path_buf(), device: made.dev(), inode: made.ino() };
+    let claim = Claim { path: path.to_path_buf(), device: made.dev(), inode: made.ino(), process: process::id() };
     if let Some(mode) = mode {
         // And what the umask has taken away is given back.
         fs::set_permissions(path, Permissions::from_mode(mode))?;

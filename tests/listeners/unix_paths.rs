@@ -15,6 +15,7 @@ use socketserver::listener::{Bind, Listener, UnixDatagram, UnixStream};
 use socketserver::{Addr, Request, Server, UnixName, UnixStreamServer, backend::Sequential};
 use tempfile::TempDir;
 
+use crate::support::child::in_child;
 use crate::support::client::Client;
 use crate::support::{echo, receive, within};
 
@@ -158,6 +159,33 @@ fn a_drained_server_does_not_take_its_path_from_another() {
     let _second = UnixStream::bind(&*path).unwrap();
     assert_eq!(first.activate().unwrap_err().kind(), ErrorKind::AddrInUse);
     assert!(path.exists());
+}
+
+/// As a server that forks its workers before they serve: one that ends does not take the path from the others.
+#[test]
+fn a_forked_process_leaves_the_path() {
+    in_child(|| {
+        let (_folder, path) = folder();
+        let mut server = UnixStreamServer::bind(&path, echo).unwrap();
+        // SAFETY: of the threads of this process only this one does anything, and its copy calls nothing that another may hold a lock of.
+        match unsafe { libc::fork() } {
+            0 => {
+                drop(server);
+                // SAFETY: it ends the process, without the destructors of what was copied.
+                unsafe { libc::_exit(0) }
+            }
+            child => {
+                let child = rustix::process::Pid::from_raw(child).expect("a process");
+                rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty()).unwrap();
+            }
+        }
+        let client = Client::connect(server.local_addr());
+        let asking = std::thread::spawn(move || client.ask(b"hello"));
+        assert!(server.handle_request().unwrap());
+        assert_eq!(asking.join().unwrap(), b"hello");
+        drop(server);
+        assert!(!path.exists());
+    });
 }
 
 /// Whatever the umask says.
