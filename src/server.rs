@@ -277,9 +277,8 @@ impl<L: Listener, B: Backend> Server<L, B> {
     /// which. A [`ShutdownHandle`] ends the wait, and the requests in progress, as it ends `serve_forever`; the answer is `false`.
     ///
     /// With [`Sequential`](crate::backend::Sequential) and [`EventLoop`](crate::backend::EventLoop) the request has ended when
-    /// this returns (unless another loop has taken it); with threads it has begun, and to close the server then ends a connection whose peer
-    /// has not said a word yet. A request that `verify_request` turns away,
-    /// or for which there is no room, counts as served.
+    /// this returns (unless another loop has taken it); with threads it has begun, and closing the server then ends a connection whose
+    /// peer has not said a word yet. A request that `verify_request` turns away, or for which there is no room, counts as served.
     ///
     /// # Errors
     ///
