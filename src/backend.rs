@@ -18,21 +18,21 @@
 //!
 //! | load | threads | pool of 40 | event loop | one at a time |
 //! |---|---|---|---|---|
-//! | one connection, echo of 64 bytes | 22 µs | 23 µs | 24 µs | 23 µs |
-//! | 100 connections | 8.8 µs | too many | 6.0 µs | too many |
-//! | 10,000 connections | 17 µs | too many | 10 µs | too many |
-//! | an idle connection | 20 KiB | too many | 4.4 KiB | too many |
-//! | a new connection for each echo, 10 at a time | 79 µs | 47 µs | 37 µs | 37 µs |
-//! | a datagram of 64 bytes, 100 clients | 59 µs | 6.0 µs | 4.5 µs | 4.8 µs |
-//! | computing for 100 µs, 100 connections | 130 µs, p99 27 ms | too many | 120 µs, p99 14 ms | too many |
-//! | waiting for 10 ms, 1,000 connections | 40 µs | too many | 11 µs | too many |
-//! | blocking for 1 ms, 100 connections | 49,000 a second | too many | 900 a second | too many |
-//! | the same in `offload` | 32,000 a second | too many | 14,000 a second, on 16 threads | too many |
+//! | one connection, echo of 64 bytes | 18 µs | 18 µs | 20 µs | 20 µs |
+//! | 100 connections | 8.4 µs | too many | 5.4 µs | too many |
+//! | 10,000 connections | 16 µs | too many | 9.2 µs | too many |
+//! | an idle connection | 14 KiB | too many | 4.4 KiB | too many |
+//! | a new connection for each echo, 10 at a time | 62 µs | 40 µs | 32 µs | 29 µs |
+//! | a datagram of 64 bytes, 100 clients | 56 µs | 6.4 µs | 4.9 µs | 5.0 µs |
+//! | computing for 100 µs, 100 connections | 120 µs, p99 24 ms | too many | 120 µs, p99 13 ms | too many |
+//! | waiting for 10 ms, 1,000 connections | 34 µs | too many | 8.6 µs | too many |
+//! | blocking for 1 ms, 100 connections | 59,000 a second | too many | 900 a second | too many |
+//! | the same in `offload` | 50,000 a second | too many | 15,000 a second, on 16 threads | too many |
 //!
 //! So:
 //!
 //! * **With one client at a time all cost the same**: going to sleep and waking up is most of it. Take what is simplest.
-//! * **The event loop is for many connections.** It needs no thread to wake for each message, and each connection takes a quarter of the
+//! * **The event loop is for many connections.** It needs no thread to wake for each message, and each connection takes a third of the
 //!   memory. It wins by most where handlers wait: for peers, for time, for other servers. A wait for time is rounded up to a millisecond.
 //! * **Threads are for handlers that block** in what is not of this crate, some hundreds of them at a time. In a handler on an event loop, one
 //!   blocking call stops all of its requests. [`offload`](crate::Request::offload) helps where that is the exception: each call goes to
