@@ -23,10 +23,10 @@
 //! | 10,000 connections | 16 µs | too many | 9.2 µs | too many |
 //! | an idle connection | 14 KiB | too many | 4.4 KiB | too many |
 //! | a new connection for each echo, 10 at a time | 62 µs | 40 µs | 32 µs | 29 µs |
-//! | a datagram of 64 bytes, 100 clients | 56 µs | 6.4 µs | 4.9 µs | 5.0 µs |
+//! | a datagram of 64 bytes, 100 clients | 56 µs | 6.4 µs | 4.8 µs | 5.0 µs |
 //! | computing for 100 µs, 100 connections | 120 µs, p99 24 ms | too many | 120 µs, p99 13 ms | too many |
 //! | waiting for 10 ms, 1,000 connections | 34 µs | too many | 8.6 µs | too many |
-//! | blocking for 1 ms, 100 connections | 59,000 a second | too many | 900 a second | too many |
+//! | blocking for 1 ms, 100 connections | 59,000 a second | too many | 910 a second | too many |
 //! | the same in `offload` | 50,000 a second | too many | 15,000 a second, on 16 threads | too many |
 //!
 //! So:
