@@ -292,11 +292,9 @@ impl Context {
         let seen = self.parker.park(own, other, earlier(until, cut_at))?;
         self.budget.set(BUDGET);
         self.learn(seen);
-        if let (Some(live), Some(cut_at)) = (live, cut_at) {
-            if Instant::now() >= cut_at {
-                // The server's own thread does this, unless it is the one that waits here.
-                live.cut_at_end();
-            }
+        if let Some(live) = live.filter(|_| cut_at.is_some()) {
+            // The server's own thread does this, unless it is the one that waits here.
+            live.cut_if_late();
         }
         Ok(())
     }

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{bounded, unbounded};
+use crossbeam_channel::{Receiver, bounded, unbounded};
 use rustix::net::sockopt;
 use socketserver::backend::BackendName;
 use socketserver::frame::Lines;
-use socketserver::{Activity, Request};
+use socketserver::{Activity, Monitor, Request};
 
 use crate::support::cell::{Cell, Place};
 use crate::support::client::Client;
@@ -140,13 +140,7 @@ pub fn a_drain_spares_what_says_that_it_is_busy(cell: Cell) {
     let running = Running::start(server);
     let mut client = Client::connect(&running.addr);
     assert_eq!(client.take_bytes(10), b"354 go on\n");
-    running.handle.drain(PATIENCE);
-    receive("the drain's beginning", &told);
-    let reading = move || monitor.dump().iter().any(|request| request.activity == Activity::Reading);
-    within("waiting for the message", move || while !reading() {});
-    client.write_all(b"mail\n").unwrap();
-    assert_eq!(client.read_all(), b"250 got mail\n");
-    assert_eq!(close(running.ended().0).completed, 1);
+    assert_is_spared(running, &monitor, client, &told, (b"mail\n", b"250 got mail\n"));
 }
 
 /// A message of several frames, as a mail is of several lines: it is spared between them as well, until it is answered.
@@ -173,13 +167,7 @@ pub fn a_drain_spares_what_says_that_it_is_busy_between_frames(cell: Cell) {
     let mut client = Client::connect(&running.addr);
     client.write_all(b"one\n").unwrap();
     receive("the first line", &told);
-    running.handle.drain(PATIENCE);
-    receive("the drain's beginning", &told);
-    let reading = move || monitor.dump().iter().any(|request| request.activity == Activity::Reading);
-    within("waiting for the second line", move || while !reading() {});
-    client.write_all(b"two\n.\n").unwrap();
-    assert_eq!(client.read_all(), b"250 got 2 lines\n");
-    assert_eq!(close(running.ended().0).completed, 1);
+    assert_is_spared(running, &monitor, client, &told, (b"two\n.\n", b"250 got 2 lines\n"));
 }
 
 /// Its last read, between two messages, has timed out; since then it has prompted for another one.
@@ -243,6 +231,22 @@ pub fn a_drain_ends_the_wait_for_one_request(cell: Cell) {
     }
     assert!(Client::try_connect(&addr).is_err(), "a drained server takes no connection");
     assert_eq!(close(server).completed, u64::from(goes_on));
+}
+
+/// In a drain, of whose beginning it tells, the request waits for the rest of its message, and answers it.
+fn assert_is_spared(
+    running: Running,
+    monitor: &Monitor,
+    mut client: Client,
+    told: &Receiver<()>,
+    (rest, answer): (&[u8], &[u8]),
+) {
+    running.handle.drain(PATIENCE);
+    receive("the drain's beginning", told);
+    until("it waits", || monitor.dump().iter().any(|request| request.activity == Activity::Reading));
+    client.write_all(rest).unwrap();
+    assert_eq!(client.read_all(), answer);
+    assert_eq!(close(running.ended().0).completed, 1);
 }
 
 fn assert_ends_at_once(running: Running, mut client: Client) {
