@@ -179,7 +179,8 @@ fn a_shared_socket_keeps_nothing_of_loops_that_have_ended() {
             request.write_all(&byte)
         };
         let place = Place::new(Kind::Tcp4);
-        let mut server = bind_with(&place, EventLoop::new(1), handler);
+        // A watchdog holds a loop for as long as it looks at it.
+        let mut server = bind_with(&place, EventLoop::new(1).watchdog(None), handler);
         let mut ask = || {
             let mut client = Client::connect(server.local_addr());
             client.write_all(b"x").unwrap();
