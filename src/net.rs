@@ -37,6 +37,7 @@ mod udp_socket;
 mod unix_stream;
 mod waiting;
 
+use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
@@ -46,5 +47,14 @@ pub use unix_stream::UnixStream;
 
 /// The addresses of a name, from the system's resolver, which blocks: so on the event loop this is offloaded.
 fn resolve(addr: impl ToSocketAddrs + Send + 'static) -> io::Result<Vec<SocketAddr>> {
-    crate::park::offload(move || addr.to_socket_addrs().map(Iterator::collect))?
+    match literal(&addr) {
+        Some(addr) => Ok(vec![addr]),
+        None => crate::park::offload(move || addr.to_socket_addrs().map(Iterator::collect))?,
+    }
+}
+
+/// What is an address already, and needs no resolver.
+fn literal(addr: &dyn Any) -> Option<SocketAddr> {
+    let text = || addr.downcast_ref::<String>().map(String::as_str).or(addr.downcast_ref::<&str>().copied());
+    addr.downcast_ref().copied().or_else(|| text()?.parse().ok())
 }

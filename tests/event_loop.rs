@@ -104,6 +104,7 @@ table! {
             offloaded_work_of_hundreds_shares_four_threads
             offloaded_work_may_wait_for_other_offloaded_work
             work_that_nobody_waits_for_does_not_begin
+            connecting_to_an_address_waits_for_no_thread
             a_dump_tells_what_each_request_does;
         ends:
             a_destructor_of_an_unwound_request_does_not_wait

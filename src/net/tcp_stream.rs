@@ -20,7 +20,7 @@ pub struct TcpStream {
 
 impl TcpStream {
     /// Connects to the first address of `addr` that answers. A name is resolved first, by the system's resolver, on the event loop
-    /// on a thread of its pool.
+    /// on a thread of its pool; a [`SocketAddr`] or its text is not.
     ///
     /// # Errors
     ///

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead, Read, Write};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, unbounded};
 use socketserver::backend::{Backend, EventLoop};
+use socketserver::net::{TcpStream, UdpSocket};
 use socketserver::{Activity, Request, Sender, Server};
 
 use crate::support::cell::{Cell, bind_with};
@@ -198,6 +200,38 @@ pub fn work_that_nobody_waits_for_does_not_begin(cell: Cell) {
     let stats = running.finish();
     assert_eq!((stats.completed, stats.timed_out), (2, LATE as u64));
     assert_eq!(begun.load(SeqCst), 2);
+}
+
+/// The only thread of the pool is busy.
+pub fn connecting_to_an_address_waits_for_no_thread(cell: Cell) {
+    let place = cell.place();
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = upstream.local_addr().unwrap();
+    let (open, gate) = bounded::<()>(0);
+    let (begin, begun) = bounded(1);
+    let backend = EventLoop::new(1).offload_threads(1);
+    let running = Running::start(bind_with(&place, backend, move |request: &mut Request| {
+        let mut way = [0];
+        request.read_exact(&mut way)?;
+        if way == *b"o" {
+            let (begin, gate) = (begin.clone(), gate.clone());
+            return request.offload(move || {
+                begin.send(()).unwrap();
+                let _ = gate.recv();
+            });
+        }
+        TcpStream::connect(addr)?;
+        TcpStream::connect(addr.to_string())?;
+        UdpSocket::connect(addr)?;
+        request.write_all(b"connected")
+    }));
+    let mut busy = Client::connect(&running.addr);
+    busy.write_all(b"o").unwrap();
+    receive("the pool's work", &begun);
+    assert_eq!(Client::connect(&running.addr).ask(b"c"), b"connected");
+    drop(open);
+    assert_eq!(busy.read_all(), b"");
+    assert_eq!(running.finish().completed, 2);
 }
 
 /// All at a time, on two loops.
