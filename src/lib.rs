@@ -111,6 +111,8 @@ mod waker;
 // The system's calls, and the memory that they fill.
 mod socket;
 mod buffer;
+// What a panic leaves usable.
+mod lock;
 
 pub use addr::{Addr, Scheme, ToAddr, UnixName};
 pub use backend::Backend;

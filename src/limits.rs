@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use crate::lock::lock;
 use crate::refusals::Lack;
 use crate::waker::Waker;
 
@@ -82,7 +83,7 @@ impl Limits {
         let max = self.shared.max_per_peer.load(SeqCst);
         let peer = peer.filter(|_| max != usize::MAX);
         if let Some(peer) = peer {
-            let mut peers = self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut peers = lock(&self.shared.peers);
             // No entry is made for a peer that is turned away: there may be very many.
             if peers.get(&peer).is_some_and(|count| *count >= max) || max == 0 {
                 return Err(Lack::PerPeer(max));
@@ -96,7 +97,7 @@ impl Limits {
     /// Counts one request less, as the last thing of it: there is room for another.
     pub(crate) fn release(&self, permit: &Permit) {
         if let Some(peer) = permit.peer {
-            let mut peers = self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut peers = lock(&self.shared.peers);
             if let Some(count) = peers.get_mut(&peer) {
                 *count -= 1;
                 if *count == 0 {

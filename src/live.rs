@@ -5,13 +5,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
 
 use crate::addr::Addr;
+use crate::lock::lock;
 use crate::outbox::Outbox;
 use crate::park::Unparker;
 use crate::readiness::Readiness;
@@ -121,7 +122,7 @@ impl Live {
             socket::shutdown_both(fd.as_fd());
         }
         self.unparker.unpark();
-        self.lock_siblings().iter().for_each(|(_, sibling)| sibling.unpark());
+        lock(&self.siblings).iter().for_each(|(_, sibling)| sibling.unpark());
         if let Some(outbox) = self.outbox() {
             outbox.wake_writers();
         }
@@ -130,15 +131,11 @@ impl Live {
 
     /// Adds something that is to be cut off with the request, and returns its key.
     pub(crate) fn add_sibling(&self, sibling: Unparker) -> usize {
-        self.lock_siblings().insert(sibling)
+        lock(&self.siblings).insert(sibling)
     }
 
     pub(crate) fn remove_sibling(&self, key: usize) {
-        self.lock_siblings().try_remove(key);
-    }
-
-    fn lock_siblings(&self) -> MutexGuard<'_, Slab<Unparker>> {
-        self.siblings.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.siblings).try_remove(key);
     }
 
     /// Tells the request of the drain, so that it ends if it is idle: the handler then reads the end of the stream. `true` if its
@@ -325,7 +322,7 @@ pub(crate) struct LiveSet {
 impl LiveSet {
     /// Adds a request that begins, and returns its key. It is cut off if all are.
     pub(crate) fn insert(&self, live: &Arc<Live>) -> usize {
-        let key = self.lock().insert(live.clone());
+        let key = lock(&self.requests).insert(live.clone());
         if live.control.phase() == Phase::Cut {
             live.cut_at_end();
         }
@@ -333,7 +330,7 @@ impl LiveSet {
     }
 
     pub(crate) fn remove(&self, key: usize) {
-        self.lock().try_remove(key);
+        lock(&self.requests).try_remove(key);
     }
 
     /// Ends the idle requests.
@@ -341,7 +338,7 @@ impl LiveSet {
         /// A thread may just have been given the beginning of a message: so long it has to run, and say that it is not idle.
         const MOMENT: Duration = Duration::from_millis(2);
         let blocked = |(_, live): (usize, &Arc<Live>)| live.drain().then(|| live.clone());
-        let blocked: Vec<Arc<Live>> = self.lock().iter().filter_map(blocked).collect();
+        let blocked: Vec<Arc<Live>> = lock(&self.requests).iter().filter_map(blocked).collect();
         if !blocked.is_empty() {
             thread::sleep(MOMENT);
         }
@@ -350,22 +347,18 @@ impl LiveSet {
 
     /// Cuts all requests off.
     pub(crate) fn cut(&self) {
-        self.lock().iter().for_each(|(_, live)| live.cut_at_end());
+        lock(&self.requests).iter().for_each(|(_, live)| live.cut_at_end());
     }
 
     /// Whose request it is that `unparker` wakes.
     pub(crate) fn peer_of(&self, unparker: &Unparker) -> Option<Addr> {
-        let requests = self.lock();
+        let requests = lock(&self.requests);
         requests.iter().find(|(_, live)| live.unparker == *unparker).map(|(_, live)| live.peer.clone())
     }
 
     /// Describes all requests.
     pub(crate) fn describe(&self) -> Vec<LiveRequest> {
-        self.lock().iter().map(|(_, live)| live.describe()).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Slab<Arc<Live>>> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.requests).iter().map(|(_, live)| live.describe()).collect()
     }
 }
 

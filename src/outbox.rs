@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::lock::lock;
 use crate::park::Unparker;
 use crate::socket::{self, Blocking};
 
@@ -36,7 +37,7 @@ impl Outbox {
 
     /// Whether something is queued that can still be sent: not behind half a message of the handler's.
     pub(crate) fn has_message(&self) -> bool {
-        self.is_pending() && !self.lock().mid_message
+        self.is_pending() && !lock(&self.queue).mid_message
     }
 
     /// Sends a message of somebody else without waiting; `Ok(true)` if a part of it was queued.
@@ -46,7 +47,7 @@ impl Outbox {
     /// `WouldBlock` if it does not fit into `capacity` bytes beside what is queued already; nothing of it is sent then. `BrokenPipe` after
     /// [`finish`](Outbox::finish).
     pub(crate) fn post(&self, fd: BorrowedFd<'_>, message: &[u8], capacity: usize) -> io::Result<bool> {
-        let mut queue = self.lock();
+        let mut queue = lock(&self.queue);
         if queue.finished {
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, "writing to this peer has been finished"));
         }
@@ -61,21 +62,21 @@ impl Outbox {
 
     /// Ends the writing direction when all that has been written is sent; whether that is to be waited for.
     pub(crate) fn finish(&self, fd: BorrowedFd<'_>) -> bool {
-        let mut queue = self.lock();
+        let mut queue = lock(&self.queue);
         queue.finished = true;
         !queue.end(fd)
     }
 
     /// Unparks `writer` when there may be room.
     pub(crate) fn wait_for_room(&self, writer: Unparker) {
-        let mut queue = self.lock();
+        let mut queue = lock(&self.queue);
         queue.writers.retain(|other| *other != writer);
         queue.writers.push(writer);
     }
 
     /// Unparks whoever waits for room.
     pub(crate) fn wake_writers(&self) {
-        self.lock().wake_writers();
+        lock(&self.queue).wake_writers();
     }
 
     /// Sends what is queued, as far as the kernel takes it; whether the rest waits for the kernel to take more. Behind half a message
@@ -85,7 +86,7 @@ impl Outbox {
     ///
     /// The system's, once: what is queued is lost then.
     pub(crate) fn flush(&self, fd: BorrowedFd<'_>) -> io::Result<bool> {
-        let mut queue = self.lock();
+        let mut queue = lock(&self.queue);
         if queue.mid_message {
             return Ok(false);
         }
@@ -101,7 +102,7 @@ impl Outbox {
     /// Sends a part of the handler's own message, after what was queued before it began. `sent` bytes of it are out
     /// already; returns how many are now.
     pub(crate) fn write(&self, fd: BorrowedFd<'_>, message: &[u8], sent: usize) -> io::Result<usize> {
-        let mut queue = self.lock();
+        let mut queue = lock(&self.queue);
         if !queue.mid_message && !self.send_queued(&mut queue, fd)? {
             return Ok(sent);
         }
@@ -127,10 +128,6 @@ impl Outbox {
         self.pending.store(false, SeqCst);
         queue.end(fd);
         Ok(true)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,10 +1,11 @@
 //! [`Refusals`]: the lines about requests that are turned away for lack of room.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::addr::Addr;
 use crate::episode::Episode;
+use crate::lock::lock;
 
 /// What a request is refused for.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +45,7 @@ impl Refusals {
     }
 
     fn begins_episode(&self, lack: Lack) -> bool {
-        let mut episodes = self.episodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut episodes = lock(&self.episodes);
         let episode = match lack {
             Lack::Connections(_) => &mut episodes.connections,
             Lack::PerPeer(_) => &mut episodes.per_peer,

@@ -1,10 +1,11 @@
 //! [`ShutdownHandle`]: ends, drains, pauses and resumes a server from anywhere.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
+use crate::lock::lock;
 use crate::park::{deadline, earlier};
 use crate::waker::Waker;
 
@@ -65,7 +66,7 @@ pub struct ShutdownHandle {
 
 impl ShutdownHandle {
     pub(crate) fn new(control: Arc<Control>) -> ShutdownHandle {
-        let generation = control.lock().generation;
+        let generation = lock(&control.state).generation;
         ShutdownHandle { control, generation }
     }
 
@@ -75,7 +76,7 @@ impl ShutdownHandle {
     /// The socket goes on listening: a client that connects meanwhile waits in the kernel's queue until the server serves
     /// again or is closed.
     pub fn shutdown(&self) {
-        let grace = self.control.lock().grace;
+        let grace = lock(&self.control.state).grace;
         self.control.ask(self.generation, Stop { cut_at: deadline(Some(grace)), refuse: false });
     }
 
@@ -164,7 +165,7 @@ impl Control {
     }
 
     pub(crate) fn set_grace(&self, grace: Duration) {
-        self.lock().grace = grace;
+        lock(&self.state).grace = grace;
     }
 
     pub(crate) fn set_waker(&self, waker: Arc<Waker>) {
@@ -173,7 +174,7 @@ impl Control {
 
     /// Begins a serving, by the calling thread. A stop that was asked for earlier is still there.
     pub(crate) fn begin(&self, ends_requests: bool) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.serving = true;
         state.thread = Some(thread::current().id());
         state.ends_requests = ends_requests;
@@ -185,7 +186,7 @@ impl Control {
 
     /// Says that the stop has been obeyed, by which this serving is over: whoever asks for its end from now on is late.
     pub(crate) fn obeyed(&self) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.serving = false;
         state.generation += 1;
         state.stop = None;
@@ -194,14 +195,14 @@ impl Control {
 
     /// Ends a serving. A stop that has come too late to be obeyed is there for the next one.
     pub(crate) fn end(&self) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.serving = false;
         state.thread = None;
     }
 
     /// The server's waker, if the calling thread serves: a request that runs on it must hear of the server's end itself.
     pub(crate) fn waker_if_serving_here(&self) -> Option<Arc<Waker>> {
-        let here = self.lock().thread == Some(thread::current().id());
+        let here = lock(&self.state).thread == Some(thread::current().id());
         self.waker.get().filter(|_| here).cloned()
     }
 
@@ -223,7 +224,7 @@ impl Control {
     }
 
     pub(crate) fn stop(&self) -> Option<Stop> {
-        self.lock().stop
+        lock(&self.state).stop
     }
 
     /// When a stop that was asked for cuts off what is in progress.
@@ -246,7 +247,7 @@ impl Control {
 
     /// Stops accepting and ends the requests as `stop` says, or a stop that has been asked for: the server is being closed.
     pub(crate) fn close(&self, stop: Stop) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.serving = true;
         state.add(stop);
         self.set_phase(Phase::Draining);
@@ -254,7 +255,7 @@ impl Control {
 
     /// Asks for the end of serving `generation`.
     fn ask(&self, generation: u64, stop: Stop) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if !state.serving && generation < state.generation {
             return;
         }
@@ -275,10 +276,6 @@ impl Control {
         if let Some(waker) = self.waker.get() {
             waker.wake();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

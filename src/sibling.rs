@@ -3,12 +3,13 @@
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 
 use crate::coroutine::Unwound;
 use crate::hooks::{Failed, catch};
 use crate::live::{Activity, Live};
+use crate::lock::lock;
 use crate::park::{self, Context, Parker, Sibling, Unparker};
 
 /// Runs `work` beside the caller: on a thread of its own, or, called on an event loop, on a coroutine of the same loop. So a handler
@@ -93,7 +94,7 @@ impl<T> JoinHandle<T> {
         let context = park::current();
         loop {
             {
-                let mut state = self.shared.lock();
+                let mut state = lock(&self.shared.state);
                 match &mut *state {
                     State::Running(waiting) => *waiting = Some(context.parker.unparker()),
                     State::Ended(outcome) => {
@@ -144,18 +145,14 @@ enum State<T> {
 impl<T> Shared<T> {
     /// Says that it has ended, and tells whoever joins.
     fn end(&self, outcome: Option<thread::Result<T>>) {
-        let before = std::mem::replace(&mut *self.lock(), State::Ended(outcome));
+        let before = std::mem::replace(&mut *lock(&self.state), State::Ended(outcome));
         if let State::Running(Some(waiting)) = before {
             waiting.unpark();
         }
     }
 
     fn is_ended(&self) -> bool {
-        matches!(*self.lock(), State::Ended(_))
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        matches!(*lock(&self.state), State::Ended(_))
     }
 }
 

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use crate::addr::{Addr, Scheme};
 use crate::live::Activity;
+use crate::lock::lock;
 use crate::park::{self, Context, Home, Source, deadline};
 use crate::readiness::Readiness;
 use crate::socket;
@@ -75,11 +76,11 @@ impl Waiting {
     }
 
     pub(super) fn timeouts(&self) -> Timeouts {
-        *self.timeouts.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.timeouts)
     }
 
     pub(super) fn set_timeouts(&self, change: impl FnOnce(&mut Timeouts)) {
-        change(&mut self.timeouts.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut lock(&self.timeouts));
     }
 
     /// Makes a system call that reads, as often as needed until it need not wait.
@@ -157,7 +158,7 @@ impl Waiting {
 
     /// What `home` tells of this socket; `None` if that is a thread, which waits by itself.
     fn source(&self, home: &Arc<dyn Home>) -> io::Result<Option<Arc<Source>>> {
-        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watches = lock(&self.watches);
         if let Some(watch) = watches.iter().find(|watch| ptr::addr_eq(watch.home.as_ptr(), Arc::as_ptr(home))) {
             return Ok(Some(watch.source.clone()));
         }

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::Parker;
+use crate::lock::lock;
 use crate::readiness::Readiness;
 
 /// Ends the park of one request, from anywhere. If it is not parked, its next park ends early; if it is over, nothing
@@ -72,17 +73,16 @@ pub(crate) struct Source {
 impl Source {
     /// Unparks `unparker` whenever the socket becomes ready as `interest` says, until what this returns is dropped.
     pub(crate) fn wait(&self, interest: Readiness, unparker: Unparker) -> Waits<'_> {
-        self.lock().push((interest, unparker.clone()));
+        lock(&self.waiting).push((interest, unparker.clone()));
         Waits { source: self, unparker }
     }
 
     /// The socket has become ready.
     pub(crate) fn wake(&self, seen: Readiness) {
-        self.lock().iter().filter(|(interest, _)| interest.has(seen)).for_each(|(_, unparker)| unparker.unpark());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<(Readiness, Unparker)>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
+            .iter()
+            .filter(|(interest, _)| interest.has(seen))
+            .for_each(|(_, unparker)| unparker.unpark());
     }
 }
 
@@ -94,7 +94,7 @@ pub(crate) struct Waits<'a> {
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.source.lock();
+        let mut waiting = lock(&self.source.waiting);
         if let Some(index) = waiting.iter().position(|(_, other)| *other == self.unparker) {
             waiting.swap_remove(index);
         }
@@ -115,12 +115,12 @@ mod tests {
         let (source, unparker) = (Source::default(), Parker::for_thread(None).unparker());
         let waits = source.wait(Readiness::READ, unparker.clone());
         source.wake(Readiness::READ);
-        assert_eq!(source.lock().len(), 1);
+        assert_eq!(lock(&source.waiting).len(), 1);
         drop(waits);
         let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let _waits = source.wait(Readiness::READ, unparker);
             std::panic::resume_unwind(Box::new(()));
         }));
-        assert!(unwound.is_err() && source.lock().is_empty());
+        assert!(unwound.is_err() && lock(&source.waiting).is_empty());
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use crate::live::Activity;
+use crate::lock::lock;
 use crate::park::{self, Context, Unparker};
 
 /// Those who wait, in the order in which they came.
@@ -56,7 +57,7 @@ impl Waiters {
     /// As [`wait`](Waiters::wait), without an end, and in the order in which they came: nobody passes one who waits, and the first stays
     /// first until it has its result. Goes with [`wake_first`](Waiters::wake_first).
     pub(super) fn wait_in_turn<R>(&self, mut attempt: impl FnMut() -> Option<R>) -> io::Result<R> {
-        let free = self.lock().waiting.is_empty();
+        let free = lock(&self.queue).waiting.is_empty();
         if let Some(result) = free.then(&mut attempt).flatten() {
             return Ok(result);
         }
@@ -85,7 +86,7 @@ impl Waiters {
     }
 
     fn add(&self, waiter: &Unparker) -> Ticket {
-        let mut queue = self.lock();
+        let mut queue = lock(&self.queue);
         queue.last += 1;
         let ticket = Ticket(queue.last);
         queue.waiting.push_back((ticket, waiter.clone()));
@@ -94,14 +95,14 @@ impl Waiters {
 
     /// Takes somebody out who waits no longer. `false` if it is not there: it has been woken.
     fn remove(&self, ticket: Ticket) -> bool {
-        let mut queue = self.lock();
+        let mut queue = lock(&self.queue);
         let found = queue.waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket);
         found.is_ok_and(|index| queue.waiting.remove(index).is_some())
     }
 
     /// Wakes the one who has waited longest.
     pub(super) fn wake_one(&self) {
-        let first = self.lock().waiting.pop_front();
+        let first = lock(&self.queue).waiting.pop_front();
         if let Some((_, first)) = first {
             first.unpark();
         }
@@ -109,18 +110,14 @@ impl Waiters {
 
     /// Wakes the one whose turn it is.
     pub(super) fn wake_first(&self) {
-        if let Some((_, first)) = self.lock().waiting.front() {
+        if let Some((_, first)) = lock(&self.queue).waiting.front() {
             first.unpark();
         }
     }
 
     pub(super) fn wake_all(&self) {
-        let all = std::mem::take(&mut self.lock().waiting);
+        let all = std::mem::take(&mut lock(&self.queue).waiting);
         all.iter().for_each(|(_, waiter)| waiter.unpark());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -168,7 +165,7 @@ impl Turn<'_> {
     }
 
     fn has_come(&self) -> bool {
-        self.waiters.lock().waiting.front().is_some_and(|(first, _)| *first == self.ticket)
+        lock(&self.waiters.queue).waiting.front().is_some_and(|(first, _)| *first == self.ticket)
     }
 }
 

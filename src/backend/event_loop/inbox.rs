@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::ThreadId;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -15,6 +15,7 @@ use super::offload::Offload;
 use super::watchdog::{self, Pulse};
 use crate::coroutine::this_thread;
 use crate::job::Job;
+use crate::lock::lock;
 use crate::park::{Home, Sibling, Source, TaskId, Work};
 use crate::waker::Waker;
 
@@ -98,11 +99,7 @@ impl Inbox {
     }
 
     pub(super) fn source(&self, key: usize) -> Option<Arc<Source>> {
-        self.lock_sources().get(key).cloned()
-    }
-
-    fn lock_sources(&self) -> MutexGuard<'_, Slab<Arc<Source>>> {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.sources).get(key).cloned()
     }
 
     fn send(&self, message: Message) {
@@ -132,7 +129,7 @@ impl Home for Inbox {
 
     fn watch(&self, socket: BorrowedFd<'_>, source: &Arc<Source>) -> io::Result<Option<usize>> {
         let registry = self.registry.get().ok_or(io::ErrorKind::NotConnected)?;
-        let mut sources = self.lock_sources();
+        let mut sources = lock(&self.sources);
         let entry = sources.vacant_entry();
         let (key, both) = (entry.key(), Interest::READABLE | Interest::WRITABLE);
         registry.register(&mut SourceFd(&socket.as_raw_fd()), Token(SOURCES + key), both)?;
@@ -144,6 +141,6 @@ impl Home for Inbox {
         if let Some(registry) = self.registry.get() {
             let _ = registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
         }
-        self.lock_sources().try_remove(key);
+        lock(&self.sources).try_remove(key);
     }
 }

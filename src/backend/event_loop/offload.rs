@@ -2,13 +2,14 @@
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::backend::threads::Threads;
 use crate::hooks::{Failed, catch};
+use crate::lock::lock;
 use crate::park::Work;
 
 /// A bounded pool of threads, each started when work comes and none of the others is idle.
@@ -79,8 +80,4 @@ impl Offload {
             _ => Ok(()),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::inbox::Inbox;
 use crate::backend::threads::Threads;
 use crate::job::Service;
+use crate::lock::lock;
 use crate::park::{TaskId, Unparker};
 
 /// What a loop does now, for the watchdog to see. Written by the loop alone, which costs it some plain stores per resume.
@@ -64,7 +65,7 @@ impl Watchdog {
     /// Watches one more loop. The first one starts the thread.
     pub(super) fn watch(&mut self, inbox: &Arc<Inbox>, service: &Arc<Service>) -> io::Result<()> {
         inbox.set_watchdog(self.shared.clone());
-        self.shared.lock().push(Arc::downgrade(inbox));
+        lock(&self.shared.loops).push(Arc::downgrade(inbox));
         if self.threads.len() == 0 {
             let (limit, shared, service) = (self.limit, self.shared.clone(), service.clone());
             self.threads.spawn(move || shared.run(limit, &service))?;
@@ -136,7 +137,7 @@ impl Shared {
     /// done something since the last look, or is at it.
     fn look(&self, watched: &mut Vec<Watched>, limit: Duration, service: &Service) -> bool {
         let now = Instant::now();
-        for inbox in self.lock().drain(..) {
+        for inbox in lock(&self.loops).drain(..) {
             watched.push(Watched { inbox, beat: 0, since: now, warned: false });
         }
         watched.retain(|watched| watched.inbox.strong_count() > 0);
@@ -155,10 +156,6 @@ impl Shared {
             }
         }
         active
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Inbox>>> {
-        self.loops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
