@@ -54,7 +54,7 @@ fn out_of_descriptors(cell: Cell) {
     let running = Running::start(cell.bind(&place, echo));
     assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
     // Its descriptor is free a little after its client has seen the end.
-    support::until("the first request is over", || (running.stats)().live == 0);
+    support::until("the first request is over", || running.stats().live == 0);
     let mut queued = Client::open(&running.addr);
     let hoard = hoard_descriptors();
     queued.join().expect("the kernel queues it");
@@ -65,7 +65,7 @@ fn out_of_descriptors(cell: Cell) {
     assert_eq!(queued.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock, "nobody can have served it");
     let (watched, worked) = (watched.elapsed(), cpu_time() - worked);
     assert!(worked < watched.mul_f64(0.1), "{worked:?} of computing in {watched:?}");
-    let tries = (running.stats)().accept_errors;
+    let tries = running.stats().accept_errors;
     assert!((2..20).contains(&tries), "{tries} tries to accept");
     let lines = kept_lines("");
     assert_eq!(lines.len(), 1, "one line for the episode: {lines:?}");
@@ -90,7 +90,7 @@ fn a_shortage_that_comes_and_goes_is_told_once() {
             let place = Cell { backend, kind: Kind::Tcp4 }.place();
             let running = Running::start(Cell { backend, kind: Kind::Tcp4 }.bind(&place, echo));
             assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
-            support::until("the first request is over", || (running.stats)().live == 0);
+            support::until("the first request is over", || running.stats().live == 0);
             let mut queued = [(); 4].map(|()| Client::open(&running.addr));
             let limit = getrlimit(Resource::Nofile);
             let mut hoard = hoard_descriptors();
@@ -101,8 +101,8 @@ fn a_shortage_that_comes_and_goes_is_told_once() {
             for client in &mut queued {
                 hoard.pop();
                 assert_eq!(client.take_bytes(5), b"hello");
-                let tries = (running.stats)().accept_errors;
-                support::until("accepting fails again", || (running.stats)().accept_errors > tries);
+                let tries = running.stats().accept_errors;
+                support::until("accepting fails again", || running.stats().accept_errors > tries);
             }
             let lines = kept_lines("").split_off(told);
             assert_eq!(lines.len(), 1, "one line for the shortage of {backend}: {lines:?}");
@@ -142,7 +142,7 @@ fn out_of_memory(bind: impl FnOnce(&support::cell::Place) -> AnyServer) {
     for _ in 0..3 {
         assert!(Client::connect(&running.addr).is_hung_up());
     }
-    assert_eq!((running.stats)().refused, 3);
+    assert_eq!(running.stats().refused, 3);
     setrlimit(Resource::As, limit).unwrap();
     for _ in 0..3 {
         assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
@@ -180,7 +180,7 @@ fn a_drain_without_descriptors_leaves_an_adopted_socket_to_whoever_opened_it() {
         for listener in adopted {
             let running = Running::start(Server::new(listener, BackendName::Threading.backend(), echo));
             assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
-            support::until("the request is over", || (running.stats)().live == 0);
+            support::until("the request is over", || running.stats().live == 0);
             let addr = running.addr.clone();
             let limit = getrlimit(Resource::Nofile);
             let hoard = hoard_descriptors();

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, bounded, unbounded};
 use rustix::net::sockopt;
 use socketserver::backend::BackendName;
 use socketserver::frame::Lines;
-use socketserver::{Activity, Monitor, Request};
+use socketserver::{Activity, Request};
 
 use crate::support::cell::{Cell, Place};
 use crate::support::client::Client;
@@ -79,13 +79,11 @@ pub fn a_drain_ends_a_silent_connection(cell: Cell) {
 pub fn a_message_that_meets_a_drain_does_not_cut_the_answer(cell: Cell) {
     let (place, gate) = (cell.place(), Gate::default());
     let its_gate = gate.clone();
-    let server = cell.bind(&place, move |request: &mut Request| {
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
         echo(request)?;
         its_gate.pass(request)?;
         request.write_all(&[b'x'; 100_000])
-    });
-    let monitor = server.monitor();
-    let running = Running::start(server);
+    }));
     // With a small window, most of the goodbye is still to be sent when the connection is closed.
     let mut client = Client::open(&running.addr);
     sockopt::set_socket_recv_buffer_size(&client, 4096).unwrap();
@@ -97,7 +95,7 @@ pub fn a_message_that_meets_a_drain_does_not_cut_the_answer(cell: Cell) {
     let _ = client.write_all(b"another");
     gate.open();
     // It is in the system's hands, and the handler ends.
-    until("the goodbye is written", || monitor.dump().iter().all(|request| request.bytes_written > 100_000));
+    until("the goodbye is written", || running.monitor.dump().iter().all(|request| request.bytes_written > 100_000));
     assert_eq!(client.read_all().len(), 100_000);
     drop(client);
     assert_eq!(close(running.ended().0).completed, 1);
@@ -125,7 +123,7 @@ pub fn a_drain_ends_what_says_that_it_is_idle(cell: Cell) {
 pub fn a_drain_spares_what_says_that_it_is_busy(cell: Cell) {
     let place = cell.place();
     let (tell, told) = unbounded();
-    let server = cell.bind(&place, move |request: &mut Request| {
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
         request.write_all(b"354 go on\n")?;
         request.set_busy();
         while !request.is_draining() {
@@ -135,19 +133,17 @@ pub fn a_drain_spares_what_says_that_it_is_busy(cell: Cell) {
         let mut line = String::new();
         request.read_line(&mut line)?;
         write!(request, "250 got {line}")
-    });
-    let monitor = server.monitor();
-    let running = Running::start(server);
+    }));
     let mut client = Client::connect(&running.addr);
     assert_eq!(client.take_bytes(10), b"354 go on\n");
-    assert_is_spared(running, &monitor, client, &told, (b"mail\n", b"250 got mail\n"));
+    assert_is_spared(running, client, &told, (b"mail\n", b"250 got mail\n"));
 }
 
 /// A message of several frames, as a mail is of several lines: it is spared between them as well, until it is answered.
 pub fn a_drain_spares_what_says_that_it_is_busy_between_frames(cell: Cell) {
     let place = cell.place();
     let (tell, told) = unbounded();
-    let server = cell.bind(&place, move |request: &mut Request| {
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
         let mut lines = request.frames(Lines::new());
         assert_eq!(lines.next()?, Some(&b"one"[..]));
         lines.get_mut().set_busy();
@@ -161,13 +157,11 @@ pub fn a_drain_spares_what_says_that_it_is_busy_between_frames(cell: Cell) {
         lines.get_mut().write_all(b"250 got 2 lines\n")?;
         assert_eq!(lines.next()?, None);
         Ok(())
-    });
-    let monitor = server.monitor();
-    let running = Running::start(server);
+    }));
     let mut client = Client::connect(&running.addr);
     client.write_all(b"one\n").unwrap();
     receive("the first line", &told);
-    assert_is_spared(running, &monitor, client, &told, (b"two\n.\n", b"250 got 2 lines\n"));
+    assert_is_spared(running, client, &told, (b"two\n.\n", b"250 got 2 lines\n"));
 }
 
 /// Its last read, between two messages, has timed out; since then it has prompted for another one.
@@ -234,16 +228,10 @@ pub fn a_drain_ends_the_wait_for_one_request(cell: Cell) {
 }
 
 /// In a drain, of whose beginning it tells, the request waits for the rest of its message, and answers it.
-fn assert_is_spared(
-    running: Running,
-    monitor: &Monitor,
-    mut client: Client,
-    told: &Receiver<()>,
-    (rest, answer): (&[u8], &[u8]),
-) {
+fn assert_is_spared(running: Running, mut client: Client, told: &Receiver<()>, (rest, answer): (&[u8], &[u8])) {
     running.handle.drain(PATIENCE);
     receive("the drain's beginning", told);
-    until("it waits", || monitor.dump().iter().any(|request| request.activity == Activity::Reading));
+    running.wait_for_activity(Activity::Reading);
     client.write_all(rest).unwrap();
     assert_eq!(client.read_all(), answer);
     assert_eq!(close(running.ended().0).completed, 1);

@@ -37,7 +37,7 @@ pub fn no_more_handlers_run_than_may(cell: Cell) {
     let running = Running::start(cell.bind(&place, gated(&gate)).max_connections(3));
     let clients: Vec<Client> = (0..12).map(|_| say_hello(&running)).collect();
     gate.wait_for(3);
-    assert_eq!((running.stats)().accepted, 3, "the others are in the kernel's queue");
+    assert_eq!(running.stats().accepted, 3, "the others are in the kernel's queue");
     gate.open();
     clients.into_iter().for_each(|mut client| assert_eq!(client.read_all(), b"bye"));
     let stats = running.finish();
@@ -117,7 +117,7 @@ pub fn a_limit_says_once_that_it_refuses(cell: Cell) {
     gate.open();
     assert_eq!(first.read_all(), b"bye");
     drop(first);
-    until("there is room again", || (running.stats)().live == 0);
+    until("there is room again", || running.stats().live == 0);
     gate.close();
     let mut second = say_hello(&running);
     gate.wait_for(1);

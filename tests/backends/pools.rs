@@ -30,7 +30,7 @@ fn no_more_requests_run_than_there_are_workers() {
             })
             .collect();
         gate.wait_for(2);
-        assert_eq!((running.stats)().accepted, 2, "the others are in the kernel's queue");
+        assert_eq!(running.stats().accepted, 2, "the others are in the kernel's queue");
         gate.open();
         clients.into_iter().for_each(|mut client| assert_eq!(client.read_all(), b"bye"));
         assert_eq!(running.finish().completed, 10);

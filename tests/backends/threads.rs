@@ -29,13 +29,13 @@ fn without_block_on_close_requests_are_on_their_own() {
         }));
         let mut client = Client::connect(&running.addr);
         gate.wait_for(1);
-        let stats = running.stats.clone();
+        let monitor = running.monitor.clone();
         let (server, served) = running.stop();
         assert_eq!((served.cut, server.stats().live), (0, 1));
         within("closing", move || server.close()).unwrap();
         gate.open();
         assert_eq!(client.read_all(), b"done");
-        until("the request is counted", || stats().completed == 1);
+        until("the request is counted", || monitor.stats().completed == 1);
     }
 }
 

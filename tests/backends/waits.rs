@@ -234,17 +234,13 @@ fn assert_does(
     let place = cell.place();
     let (open, gate) = channel::bounded(1);
     let server = cell.bind(&place, move |_: &mut Request| wait(&gate));
-    let monitor = server.monitor();
     let running = Running::start(server);
     let client = Client::connect(&running.addr);
-    until(&format!("a dump says {activity}"), || {
-        let dump = monitor.dump();
-        dump.len() == 1 && dump[0].activity == activity
-    });
+    running.wait_for_activity(activity);
     drop(open);
     running.handle.drain(Duration::ZERO);
     let (server, _) = running.ended();
     drop(client);
-    until("it has ended", || monitor.dump().is_empty());
+    until("it has ended", || server.monitor().dump().is_empty());
     close(server);
 }

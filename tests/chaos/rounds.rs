@@ -160,12 +160,10 @@ impl Chaos {
         }
         self.tally.add(client.tally);
         drop(client);
-        let stats = &self.running.stats;
         // Datagrams that others have sent before may come later, where the system takes them in on several processors.
-        until("the last request comes", || stats().accepted >= self.tally.connections);
-        until("the last request ends", || stats().live == 0);
-        let stats = stats();
-        self.compare(&stats);
+        until("the last request comes", || self.running.stats().accepted >= self.tally.connections);
+        until("the last request ends", || self.running.stats().live == 0);
+        self.compare(&self.running.stats());
     }
 
     fn compare(&self, stats: &Stats) {

@@ -165,7 +165,7 @@ pub fn a_pause_ends_with_resume(cell: Cell) {
     for _ in 0..3 {
         receive("a turn in the pause", &told);
     }
-    assert_eq!((running.stats)().accepted, 0);
+    assert_eq!(running.stats().accepted, 0);
     running.handle.resume();
     assert_eq!(client.take_bytes(5), b"hello");
     drop(client);

@@ -79,8 +79,8 @@ fn thousand_connections(kind: Kind) {
     let count = gone.len();
     gone.into_iter().for_each(Connection::close);
     // A loop counts a connection out after its peer has seen the end.
-    let (monitor, left) = (running.stats.clone(), connections.len() as u64);
-    crate::support::until("they have ended", || monitor().live == left);
+    let left = connections.len() as u64;
+    crate::support::until("they have ended", || running.stats().live == left);
     connections.extend((0..count).map(|_| Connection::open(&running)));
     assert_balance(&connections);
     drop(connections);

@@ -69,8 +69,7 @@ pub fn a_panic_with_unsent_bytes_neither_parks_nor_aborts(cell: Cell) {
             client
         })
         .collect();
-    let stats = running.stats.clone();
-    crate::support::until("all have panicked", || stats().panicked == 5);
+    crate::support::until("all have panicked", || running.stats().panicked == 5);
     for client in innocent {
         assert_eq!(client.ask(b"hello"), b"hello");
     }

@@ -9,9 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, unbounded};
-use socketserver::backend::{Backend, EventLoop};
+use socketserver::backend::EventLoop;
 use socketserver::net::{TcpStream, UdpSocket};
-use socketserver::{Activity, Request, Sender, Server};
+use socketserver::{Activity, Request, Sender};
 
 use crate::support::cell::{Cell, bind_with};
 use crate::support::client::Client;
@@ -238,8 +238,7 @@ pub fn connecting_to_an_address_waits_for_no_thread(cell: Cell) {
 pub fn a_dump_tells_what_each_request_does(cell: Cell) {
     let place = cell.place();
     let (open, gate) = bounded::<()>(0);
-    let backend = Box::new(EventLoop::new(2)) as Box<dyn Backend>;
-    let server = Server::new(place.listen().unwrap(), backend, move |request: &mut Request| {
+    let running = Running::start(bind_with(&place, EventLoop::new(2), move |request: &mut Request| {
         let mut way = [0];
         request.read_exact(&mut way)?;
         match way[0] {
@@ -253,9 +252,7 @@ pub fn a_dump_tells_what_each_request_does(cell: Cell) {
                 })
             }
         }
-    });
-    let monitor = server.monitor();
-    let running = Running::start(server);
+    }));
     let mut clients = Vec::new();
     for way in [b"r", b"w", b"s", b"o"] {
         let mut client = Client::connect(&running.addr);
@@ -264,13 +261,13 @@ pub fn a_dump_tells_what_each_request_does(cell: Cell) {
     }
     let activities = [Activity::Reading, Activity::Writing, Activity::Sleeping, Activity::Offloading];
     until("each waits for something else", || {
-        let dump = monitor.dump();
+        let dump = running.monitor.dump();
         // Before its first byte, each waits to read.
         dump.len() == 4
             && dump.iter().all(|request| request.bytes_read == 1)
             && activities.iter().all(|activity| dump.iter().any(|request| request.activity == *activity))
     });
-    for request in monitor.dump() {
+    for request in running.monitor.dump() {
         assert!(request.to_string().contains(&request.activity.to_string()), "{request}");
         assert!(request.age <= PATIENCE, "{request}");
     }
@@ -278,7 +275,7 @@ pub fn a_dump_tells_what_each_request_does(cell: Cell) {
     let (server, served) = running.ended();
     assert_eq!(served.cut, 4);
     // Those of the other loop may take a moment longer. Only then the work may end: a result that is there is taken, cut or not.
-    until("all have ended", || monitor.dump().is_empty());
+    until("all have ended", || server.monitor().dump().is_empty());
     drop(open);
     assert_eq!(close(server).cut, 4);
 }

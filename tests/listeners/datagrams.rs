@@ -122,7 +122,7 @@ fn replies_to_nobody_do_no_harm() {
         }
         assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
         // On a busy machine, the last one overtakes others, which the system has taken in on another processor.
-        until("all have come", || (running.stats)().accepted == 21);
+        until("all have come", || running.stats().accepted == 21);
         running.finish();
     }
 }

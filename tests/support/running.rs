@@ -1,7 +1,6 @@
 //! [`Running`]: a server that serves on a thread of its own.
 
 use std::io;
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -14,8 +13,7 @@ use super::{receive, until, within};
 pub struct Running {
     pub addr: Addr,
     pub handle: ShutdownHandle,
-    pub stats: Arc<dyn Fn() -> Stats + Send + Sync>,
-    monitor: Monitor,
+    pub monitor: Monitor,
     ended: Receiver<(AnyServer, io::Result<Served>)>,
     /// Taken when serving has ended.
     thread: Option<JoinHandle<()>>,
@@ -24,15 +22,16 @@ pub struct Running {
 impl Running {
     pub fn start(mut server: AnyServer) -> Running {
         let (give, ended) = bounded(1);
-        let (addr, handle) = (server.local_addr().clone(), server.shutdown_handle());
-        let monitor = server.monitor();
-        let its_monitor = monitor.clone();
-        let stats = Arc::new(move || its_monitor.stats());
+        let (addr, handle, monitor) = (server.local_addr().clone(), server.shutdown_handle(), server.monitor());
         let thread = thread::spawn(move || {
             let served = server.serve_forever();
             let _ = give.send((server, served));
         });
-        Running { addr, handle, stats, monitor, ended, thread: Some(thread) }
+        Running { addr, handle, monitor, ended, thread: Some(thread) }
+    }
+
+    pub fn stats(&self) -> Stats {
+        self.monitor.stats()
     }
 
     /// Waits until the only request does this.
