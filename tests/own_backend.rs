@@ -234,8 +234,7 @@ fn a_listener_that_panics_leaves_no_request() {
         assert!(catch_unwind(AssertUnwindSafe(|| server.serve_forever())).is_err());
         server
     });
-    let mut client = Client::connect(&addr);
-    client.write_all(b"hello").unwrap();
+    let mut client = Client::sending(&addr, b"hello");
     assert_eq!(client.take_bytes(5), b"hello");
     panics.store(true, SeqCst);
     assert!(Client::connect(&addr).is_hung_up());

@@ -38,8 +38,7 @@ fn lines(gate: Gate) -> impl Fn(&mut Request) -> io::Result<()> + Send + Sync {
 pub fn a_drain_lets_a_busy_request_finish(cell: Cell) {
     let (place, gate) = (Place::apart(cell.kind), Gate::default());
     let running = Running::start(cell.bind(&place, lines(gate.clone())));
-    let mut busy = Client::connect(&running.addr);
-    busy.write_all(b"wait\n").unwrap();
+    let mut busy = Client::sending(&running.addr, b"wait\n");
     gate.wait_for(1);
     running.handle.drain(PATIENCE);
     gate.open();
@@ -55,8 +54,7 @@ pub fn a_drain_lets_a_busy_request_finish(cell: Cell) {
 pub fn a_drain_ends_an_idle_connection(cell: Cell) {
     let place = cell.place();
     let running = Running::start(cell.bind(&place, echo));
-    let mut idle = Client::connect(&running.addr);
-    idle.write_all(b"hello").unwrap();
+    let mut idle = Client::sending(&running.addr, b"hello");
     assert_eq!(idle.take_bytes(5), b"hello");
     assert_ends_at_once(running, idle);
 }
@@ -113,8 +111,7 @@ pub fn a_drain_ends_what_says_that_it_is_idle(cell: Cell) {
         assert!(request.is_draining());
         Ok(())
     }));
-    let mut client = Client::connect(&running.addr);
-    client.write_all(b"hello").unwrap();
+    let client = Client::sending(&running.addr, b"hello");
     receive("the first message", &told);
     assert_ends_at_once(running, client);
 }
@@ -158,8 +155,7 @@ pub fn a_drain_spares_what_says_that_it_is_busy_between_frames(cell: Cell) {
         assert_eq!(lines.next()?, None);
         Ok(())
     }));
-    let mut client = Client::connect(&running.addr);
-    client.write_all(b"one\n").unwrap();
+    let client = Client::sending(&running.addr, b"one\n");
     receive("the first line", &told);
     assert_is_spared(running, client, &told, (b"two\n.\n", b"250 got 2 lines\n"));
 }
@@ -258,8 +254,7 @@ pub fn a_drain_spares_a_half_read_message(cell: Cell) {
         let _ = tell.send(());
         line(request)
     }));
-    let mut client = Client::connect(&running.addr);
-    client.write_all(b"he").unwrap();
+    let mut client = Client::sending(&running.addr, b"he");
     receive("half a message", &told);
     running.handle.drain(PATIENCE);
     client.write_all(b"llo\n").unwrap();
@@ -272,11 +267,9 @@ pub fn a_drain_tells_the_idle_from_the_busy(cell: Cell) {
     let (place, gate) = (cell.place(), Gate::default());
     let running = Running::start(cell.bind(&place, lines(gate.clone())));
     let mut silent = Client::connect(&running.addr);
-    let mut idle = Client::connect(&running.addr);
-    idle.write_all(b"hello\n").unwrap();
+    let mut idle = Client::sending(&running.addr, b"hello\n");
     assert_eq!(idle.take_bytes(60_000), b"hello\n".repeat(10_000));
-    let mut busy = Client::connect(&running.addr);
-    busy.write_all(b"wait\n").unwrap();
+    let mut busy = Client::sending(&running.addr, b"wait\n");
     gate.wait_for(1);
     running.handle.drain(PATIENCE);
     assert_eq!(silent.read_all(), b"");
@@ -325,8 +318,7 @@ pub fn at_the_deadline_a_busy_reader_is_cut(cell: Cell) {
         let _ = tell.send(result.as_ref().err().map(io::Error::kind));
         result
     }));
-    let mut client = Client::connect(&running.addr);
-    client.write_all(b"x").unwrap();
+    let mut client = Client::sending(&running.addr, b"x");
     receive("the first byte", &asked_for);
     let peer = thread::spawn(move || {
         let _ = client.write_all(b"x");
@@ -398,8 +390,7 @@ fn check_cut(cell: Cell, go_on: fn(&mut Request) -> io::Result<()>) {
         let _ = tell.send(errors);
         result
     }));
-    let mut client = Client::connect(&running.addr);
-    client.write_all(b"x").unwrap();
+    let _client = Client::sending(&running.addr, b"x");
     receive("the beginning of the request", &beginning);
     let asked = Instant::now();
     running.handle.drain(DEADLINE);

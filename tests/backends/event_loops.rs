@@ -28,8 +28,7 @@ fn all_loops_get_connections() {
         let mut clients: Vec<Client> = Vec::new();
         let mut threads: Vec<ThreadId> = Vec::new();
         for _ in 0..9 {
-            let mut client = Client::connect(&running.addr);
-            client.write_all(b"hello").unwrap();
+            let mut client = Client::sending(&running.addr, b"hello");
             assert_eq!(client.take_bytes(5), b"hello");
             clients.push(client);
             threads.push(receive("the thread of the request", &told));

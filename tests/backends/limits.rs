@@ -26,9 +26,7 @@ fn gated(gate: &Gate) -> impl Fn(&mut Request) -> io::Result<()> + Send + Sync +
 }
 
 fn say_hello(running: &Running) -> Client {
-    let mut client = Client::connect(&running.addr);
-    client.write_all(b"hello").unwrap();
-    client
+    Client::sending(&running.addr, b"hello")
 }
 
 /// Twelve clients connect, three are served at a time, and all in the end.

@@ -89,11 +89,7 @@ pub fn unsent_bytes_of_a_panicking_handler_hold_up_nobody(cell: Cell) {
         writer.write_all(b"unsent")?;
         panic!("as the test wants");
     }));
-    let doomed = [(); 3].map(|()| {
-        let mut client = Client::connect(&running.addr);
-        client.write_all(b"panic").unwrap();
-        client
-    });
+    let doomed = [(); 3].map(|()| Client::sending(&running.addr, b"panic"));
     assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
     let stats = running.finish();
     assert_eq!((stats.panicked, stats.completed), (3, 1));

@@ -227,8 +227,7 @@ pub fn who_never_reads_holds_up_nobody(cell: Cell) {
         }
         request.write_all(&message)
     }));
-    let mut deaf = Client::connect(&running.addr);
-    deaf.write_all(b"much").unwrap();
+    let deaf = Client::sending(&running.addr, b"much");
     receive("the long answer", &beginning);
     for _ in 0..20 {
         assert_eq!(Client::connect(&running.addr).ask(b"ping"), b"ping");

@@ -22,13 +22,7 @@ fn no_more_requests_run_than_there_are_workers() {
             its_gate.pass(request)?;
             request.write_all(b"bye")
         }));
-        let clients: Vec<Client> = (0..10)
-            .map(|_| {
-                let mut client = Client::connect(&running.addr);
-                client.write_all(b"hello").unwrap();
-                client
-            })
-            .collect();
+        let clients: Vec<Client> = (0..10).map(|_| Client::sending(&running.addr, b"hello")).collect();
         gate.wait_for(2);
         assert_eq!(running.stats().accepted, 2, "the others are in the kernel's queue");
         gate.open();

@@ -89,11 +89,7 @@ pub fn hundreds_of_connections_leave_nothing(cell: Cell) {
     }));
     for round in 0..20 {
         let clients: Vec<Client> = (0..25)
-            .map(|number| {
-                let mut client = Client::connect(&running.addr);
-                client.write_all(if number % 7 == 0 { b"panic" } else { b"hello" }).unwrap();
-                client
-            })
+            .map(|number| Client::sending(&running.addr, if number % 7 == 0 { b"panic" } else { b"hello" }))
             .collect();
         for (number, mut client) in clients.into_iter().enumerate() {
             match number {

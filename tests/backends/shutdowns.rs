@@ -1,6 +1,5 @@
 //! A shutdown that races the start of serving, from outside and from handlers.
 
-use std::io::Write;
 use std::sync::{Arc, Barrier, OnceLock};
 use std::thread;
 
@@ -45,8 +44,7 @@ pub fn handlers_may_race_to_stop_their_server(cell: Cell) {
         handle.get_or_init(|| server.shutdown_handle());
         let clients: Vec<Client> = (0..4)
             .map(|_| {
-                let mut client = Client::connect(server.local_addr());
-                client.write_all(b"stop").unwrap();
+                let client = Client::sending(server.local_addr(), b"stop");
                 client.half_close().unwrap();
                 client
             })

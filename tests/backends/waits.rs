@@ -76,8 +76,7 @@ pub fn a_sleep_of_no_time_gives_the_others_their_turn(cell: Cell) {
         served.store(true, SeqCst);
         request.write_all(&message)
     });
-    let mut computing = Client::connect(&running.addr);
-    computing.write_all(b"compute").unwrap();
+    let mut computing = Client::sending(&running.addr, b"compute");
     receive("the computation", &told);
     assert_eq!(Client::connect(&running.addr).ask(b"another"), b"another");
     let mut answer = [0; 7];
@@ -98,8 +97,7 @@ pub fn others_are_served_while_one_sleeps(cell: Cell) {
         }
         request.write_all(&message)
     });
-    let mut sleeper = Client::connect(&running.addr);
-    sleeper.write_all(b"sleep").unwrap();
+    let mut sleeper = Client::sending(&running.addr, b"sleep");
     let sleeping = receive("the sleep", &told);
     assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
     sleeping.close();
@@ -175,8 +173,7 @@ pub fn others_are_served_while_one_offloads(cell: Cell) {
         got.map_err(io::Error::other)?;
         request.write_all(b"took")
     });
-    let mut taker = Client::connect(&running.addr);
-    taker.write_all(b"take").unwrap();
+    let mut taker = Client::sending(&running.addr, b"take");
     receive("the work", &beginning);
     assert_eq!(Client::connect(&running.addr).ask(b"give"), b"gave");
     assert_eq!(taker.take_bytes(4), b"took");

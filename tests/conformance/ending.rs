@@ -27,8 +27,7 @@ pub fn close_waits(cell: Cell) {
         its_record.add("the request has ended");
         Ok(())
     }));
-    let mut client = Client::connect(&running.addr);
-    client.write_all(b"hello").unwrap();
+    let mut client = Client::sending(&running.addr, b"hello");
     gate.wait_for(1);
     running.handle.shutdown();
     assert!(!running.has_ended());
@@ -79,8 +78,7 @@ pub fn a_shutdown_before_serving_is_remembered(cell: Cell) {
     let place = cell.place();
     let server = cell.bind(&place, echo);
     server.shutdown_handle().shutdown();
-    let mut client = Client::connect(server.local_addr());
-    client.write_all(b"hello").unwrap();
+    let mut client = Client::sending(server.local_addr(), b"hello");
     let (server, served) = Running::start(server).ended();
     assert_eq!(served.accepted, 0);
     let running = Running::start(server);
@@ -108,8 +106,7 @@ pub fn serves_again_after_a_shutdown(cell: Cell) {
     let place = cell.place();
     let mut server = cell.bind(&place, echo);
     for _ in 0..3 {
-        let mut client = Client::connect(server.local_addr());
-        client.write_all(b"hello").unwrap();
+        let mut client = Client::sending(server.local_addr(), b"hello");
         let running = Running::start(server);
         assert_eq!(client.take_bytes(5), b"hello");
         drop(client);
@@ -162,8 +159,7 @@ pub fn may_be_dropped_after_serving(cell: Cell) {
         echo(request)
     });
     let socket = socket_number(&server);
-    let mut client = Client::connect(server.local_addr());
-    client.write_all(b"hello").unwrap();
+    let _client = Client::sending(server.local_addr(), b"hello");
     let running = Running::start(server);
     receive("the request", &given);
     running.handle.drain(Duration::ZERO);

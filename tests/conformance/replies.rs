@@ -41,8 +41,7 @@ fn check(cell: Cell, handler: fn(&mut Request) -> io::Result<()>, from_connectio
         let _ = began.send(());
         handler(request)
     }));
-    let mut client = Client::connect(&running.addr);
-    client.write_all(b"hello world\n").unwrap();
+    let mut client = Client::sending(&running.addr, b"hello world\n");
     receive("the beginning of the request", &beginning);
     if cell.is_stream() {
         assert_eq!(client.read_all(), from_connection);

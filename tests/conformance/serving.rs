@@ -84,8 +84,7 @@ pub fn survives_a_panic(cell: Cell) {
         request.write_all(&message)
     }));
     for _ in 0..3 {
-        let mut doomed = Client::connect(&running.addr);
-        doomed.write_all(b"panic").unwrap();
+        let _doomed = Client::sending(&running.addr, b"panic");
         assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
     }
     let stats = running.finish();

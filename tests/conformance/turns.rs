@@ -32,8 +32,7 @@ pub fn handles_one_request(cell: Cell) {
     let mut server = cell.bind(&place, echo).hooks(Tell(tell));
     let addr = server.local_addr().clone();
     let send = || {
-        let mut client = Client::connect(&addr);
-        client.write_all(b"hello").unwrap();
+        let client = Client::sending(&addr, b"hello");
         if cell.is_stream() {
             client.half_close().unwrap();
         }
@@ -116,8 +115,7 @@ pub fn a_handler_may_end_a_loop_of_single_requests(cell: Cell) {
         request.write_all(b"bye")
     });
     handle.set(server.shutdown_handle()).unwrap();
-    let mut client = Client::connect(server.local_addr());
-    client.write_all(b"hello").unwrap();
+    let mut client = Client::sending(server.local_addr(), b"hello");
     let server = within("a loop of single requests", move || {
         let mut server = server;
         while server.handle_request().expect("it can wait") {}
@@ -158,8 +156,7 @@ pub fn a_pause_ends_with_resume(cell: Cell) {
     let server = cell.bind(&place, echo).hooks(Tell(tell)).poll_interval(Some(Duration::from_millis(5)));
     server.shutdown_handle().pause();
     let running = Running::start(server);
-    let mut client = Client::connect(&running.addr);
-    client.write_all(b"hello").unwrap();
+    let mut client = Client::sending(&running.addr, b"hello");
     // The turns that are in the channel already may have been before the client came.
     told.try_iter().for_each(drop);
     for _ in 0..3 {

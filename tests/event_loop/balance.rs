@@ -34,8 +34,7 @@ struct Connection {
 
 impl Connection {
     fn open(running: &Running) -> Connection {
-        let mut client = Client::connect(&running.addr);
-        client.write_all(b"?").unwrap();
+        let mut client = Client::sending(&running.addr, b"?");
         let mut thread = Vec::new();
         while thread.last() != Some(&b'\n') {
             thread.extend(client.take_bytes(1));

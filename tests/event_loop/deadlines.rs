@@ -115,8 +115,7 @@ pub fn ten_thousand_deadlines_keep_apart(cell: Cell) {
     // Each client answers until the handler is done.
     let clients: Vec<_> = (1..=CONNECTIONS)
         .map(|number| {
-            let mut client = Client::connect(&running.addr);
-            client.write_all(&number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()).unwrap();
+            let mut client = Client::sending(&running.addr, &number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
             let mut writer = client.duplicate();
             thread::spawn(move || {
                 let mut end = Vec::new();
@@ -167,11 +166,7 @@ pub fn a_new_request_does_not_meet_the_deadline_of_an_old_one(cell: Cell) {
             }
         }
     }));
-    let begin = |kind: &[u8]| {
-        let mut client = Client::connect(&running.addr);
-        client.write_all(kind).unwrap();
-        client
-    };
+    let begin = |kind: &[u8]| Client::sending(&running.addr, kind);
     for _ in 0..5 {
         let mut old: Vec<Client> = (0..20).map(|_| begin(b"o")).collect();
         for client in &mut old {

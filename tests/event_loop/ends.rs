@@ -67,8 +67,7 @@ pub fn a_handler_that_ignores_all_errors_is_unwound(cell: Cell) {
                 again(request);
             }
         }));
-        let mut gone = Client::connect(&running.addr);
-        gone.write_all(b"again").unwrap();
+        let gone = Client::sending(&running.addr, b"again");
         until("it has begun", || calls.load(SeqCst) > 0);
         drop(gone);
         let before = calls.load(SeqCst);
@@ -182,8 +181,7 @@ fn a_shared_socket_keeps_nothing_of_loops_that_have_ended() {
         // A watchdog holds a loop for as long as it looks at it.
         let mut server = bind_with(&place, EventLoop::new(1).watchdog(None), handler);
         let mut ask = || {
-            let mut client = Client::connect(server.local_addr());
-            client.write_all(b"x").unwrap();
+            let mut client = Client::sending(server.local_addr(), b"x");
             assert!(server.handle_request().unwrap());
             assert_eq!(client.read_all(), b"x");
         };

@@ -84,8 +84,7 @@ fn pings_are_heard(cell: Cell, greedy: fn(&mut Request, &Greed) -> io::Result<()
         receive("a ping", &heard);
         assert_eq!(pinger.take_bytes(1), b"!");
     }
-    let mut client = Client::connect(&running.addr);
-    client.write_all(b"g").unwrap();
+    let client = Client::sending(&running.addr, b"g");
     let draining = drain(client);
     until("it is greedy", || greed.calls() > 10 * BOUND);
     let mut late = Vec::new();
@@ -306,8 +305,7 @@ pub fn many_bytes_are_a_turn_like_many_calls(cell: Cell) {
     let addr = server.local_addr().clone();
     let mut first = Client::connect(&addr);
     first.write_all(&vec![b'g'; QUEUED]).unwrap();
-    let mut second = Client::connect(&addr);
-    second.write_all(b"s").unwrap();
+    let second = Client::sending(&addr, b"s");
     let running = Running::start(server);
     let before = receive("the second connection's turn", &told);
     assert!(before <= TURN_BYTES, "{before} bytes were read before");

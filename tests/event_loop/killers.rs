@@ -62,13 +62,7 @@ pub fn a_panic_with_unsent_bytes_neither_parks_nor_aborts(cell: Cell) {
     // They are parked when the others panic.
     let mut innocent: Vec<Client> = (0..5).map(|_| Client::connect(&running.addr)).collect();
     innocent.iter_mut().for_each(|client| client.write_all(b"i").unwrap());
-    let doomed: Vec<Client> = (0..5)
-        .map(|_| {
-            let mut client = Client::connect(&running.addr);
-            client.write_all(b"p").unwrap();
-            client
-        })
-        .collect();
+    let doomed: Vec<Client> = (0..5).map(|_| Client::sending(&running.addr, b"p")).collect();
     crate::support::until("all have panicked", || running.stats().panicked == 5);
     for client in innocent {
         assert_eq!(client.ask(b"hello"), b"hello");
@@ -100,15 +94,13 @@ pub fn a_panic_poisons_no_mutex_of_another_coroutine(cell: Cell) {
     });
     let mut holders: Vec<Client> = [b"0", b"1"]
         .map(|which| {
-            let mut client = Client::connect(&running.addr);
-            client.write_all(which).unwrap();
+            let client = Client::sending(&running.addr, which);
             receive("a lock", &told);
             client
         })
         .into();
     for _ in 0..3 {
-        let mut doomed = Client::connect(&running.addr);
-        doomed.write_all(b"p").unwrap();
+        let mut doomed = Client::sending(&running.addr, b"p");
         assert!(doomed.is_hung_up());
     }
     for holder in &mut holders {
@@ -187,11 +179,9 @@ pub fn io_in_a_destructor_fails_at_once_while_panicking(cell: Cell) {
         let _busy = Busybody { request, upstream: stream, sibling: Some(sibling), tell: tell.clone() };
         panic!("as the test wants");
     });
-    let mut innocent = Client::connect(&running.addr);
-    innocent.write_all(b"i").unwrap();
+    let innocent = Client::sending(&running.addr, b"i");
     for _ in 0..3 {
-        let mut doomed = Client::connect(&running.addr);
-        doomed.write_all(b"p").unwrap();
+        let mut doomed = Client::sending(&running.addr, b"p");
         let errors = receive("the destructor's end", &told);
         assert!(errors.iter().all(Option::is_some), "{errors:?}");
         assert!(doomed.is_hung_up());
@@ -287,8 +277,7 @@ pub fn a_handler_that_catches_panics_is_cut_like_any_other(cell: Cell) {
             }
         }
     });
-    let mut client = Client::connect(&running.addr);
-    client.write_all(b"!").unwrap();
+    let _client = Client::sending(&running.addr, b"!");
     receive("the beginning of the request", &beginning);
     stop_cuts(running, 1);
 }
@@ -310,8 +299,7 @@ pub fn a_handler_that_ignores_errors_after_the_cut_still_ends(cell: Cell) {
         let _ = tell.send(errors.iter().map(io::Error::kind).collect::<Vec<_>>());
         Ok(())
     });
-    let mut client = Client::connect(&running.addr);
-    client.write_all(b"!").unwrap();
+    let _client = Client::sending(&running.addr, b"!");
     receive("the beginning of the request", &beginning);
     let asked = Instant::now();
     running.handle.drain(DEADLINE);
@@ -513,8 +501,7 @@ pub fn a_worse_sibling_that_never_runs_ends_nothing_else(cell: Cell) {
         request.write_all(b"done")
     });
     for _ in 0..2 {
-        let mut client = Client::connect(server.local_addr());
-        client.write_all(b"!").unwrap();
+        let mut client = Client::sending(server.local_addr(), b"!");
         assert!(server.handle_request().unwrap());
         assert_eq!(client.read_all(), b"done");
         assert_eq!(receive("the sibling", &siblings).join().unwrap_err().kind(), ErrorKind::Other);

@@ -29,8 +29,7 @@ pub fn a_server_runs_inside_a_handler(cell: Cell) {
         }
         request.write_all(&message)
     }));
-    let mut nest = Client::connect(&running.addr);
-    nest.write_all(b"nest").unwrap();
+    let _nest = Client::sending(&running.addr, b"nest");
     receive("the end of the inner server", &told);
     assert_eq!(Client::connect(&running.addr).ask(b"ping"), b"ping");
     running.handle.drain(Duration::ZERO);

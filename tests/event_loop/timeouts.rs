@@ -21,8 +21,7 @@ fn tells<T: Send + 'static>(cell: Cell, handler: fn(&mut Request) -> io::Result<
         let _ = tell.send(handler(request)?);
         Ok(())
     }));
-    let mut client = Client::connect(&running.addr);
-    client.write_all(b"first").unwrap();
+    let client = Client::sending(&running.addr, b"first");
     let result = receive("what the handler tells", &told);
     drop(client);
     running.finish();

@@ -255,8 +255,7 @@ pub fn a_dump_tells_what_each_request_does(cell: Cell) {
     }));
     let mut clients = Vec::new();
     for way in [b"r", b"w", b"s", b"o"] {
-        let mut client = Client::connect(&running.addr);
-        client.write_all(way).unwrap();
+        let client = Client::sending(&running.addr, way);
         clients.push(client);
     }
     let activities = [Activity::Reading, Activity::Writing, Activity::Sleeping, Activity::Offloading];

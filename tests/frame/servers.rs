@@ -105,8 +105,7 @@ fn peers_cannot_fill_the_log() {
 pub fn a_drain_ends_who_waits_for_a_frame(cell: Cell) {
     let (place, record) = (cell.place(), Record::default());
     let running = Running::start(cell.bind(&place, note_frames(record.clone())));
-    let mut client = Client::connect(&running.addr);
-    client.write_all(b"one\ntwo\n").unwrap();
+    let mut client = Client::sending(&running.addr, b"one\ntwo\n");
     record.wait_for(2);
     running.handle.drain(Duration::MAX);
     assert!(client.is_hung_up());
@@ -120,8 +119,7 @@ pub fn a_drain_waits_for_a_frame_that_has_begun(cell: Cell) {
     let place = Place::apart(cell.kind);
     let running = Running::start(cell.bind(&place, echo_frames));
     let (one, two) = (framed(b"one"), framed(b"two"));
-    let mut client = Client::connect(&running.addr);
-    client.write_all(&[&one, &two[..5]].concat()).unwrap();
+    let mut client = Client::sending(&running.addr, &[&one, &two[..5]].concat());
     assert_eq!(client.take_bytes(one.len()), one);
     begin_to_drain(&running);
     client.write_all(&two[5..]).unwrap();
@@ -144,8 +142,7 @@ pub fn a_drain_waits_for_a_body(cell: Cell) {
         }
         Ok(())
     }));
-    let mut client = Client::connect(&running.addr);
-    client.write_all(b"10\n").unwrap();
+    let mut client = Client::sending(&running.addr, b"10\n");
     assert_eq!(client.take_bytes(5), b"go on");
     client.write_all(b"01234").unwrap();
     assert_eq!(client.take_bytes(5), b"01234");

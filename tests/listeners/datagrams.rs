@@ -96,8 +96,7 @@ fn a_reply_that_is_too_long_fails_its_request() {
         request.write_all(&packet)?;
         if packet == b"long" { request.write_all(&[0; 65_507]) } else { Ok(()) }
     }));
-    let mut greedy = Client::connect(&running.addr);
-    greedy.write_all(b"long").unwrap();
+    let greedy = Client::sending(&running.addr, b"long");
     assert_eq!(Client::connect(&running.addr).ask(b"short"), b"short");
     let stats = running.finish();
     assert_eq!((stats.failed, stats.completed), (1, 1));
@@ -143,8 +142,7 @@ fn a_unix_client_that_is_gone_is_a_disconnect() {
         let path = folder.path().join("client");
         let named = StdUnixDatagram::bind(&path).unwrap();
         named.send_to(b"hello", running.addr.as_path().unwrap()).unwrap();
-        let mut unnamed = Client::connect(&running.addr);
-        unnamed.write_all(b"hello").unwrap();
+        let unnamed = Client::sending(&running.addr, b"hello");
         gate.wait_for(1);
         drop((named, unnamed));
         std::fs::remove_file(&path).unwrap();
@@ -205,8 +203,7 @@ fn a_sender_of_a_datagrams_request_sends_datagrams() {
             request.sender()?.send(b"first")?;
             request.write_all(b"second")
         }));
-        let mut client = Client::connect(&running.addr);
-        client.write_all(b"hello").unwrap();
+        let mut client = Client::sending(&running.addr, b"hello");
         assert_eq!(client.packet(), b"first");
         assert_eq!(client.packet(), b"second");
         running.finish();

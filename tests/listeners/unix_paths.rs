@@ -282,8 +282,7 @@ fn an_abstract_name_serves_and_is_free_again() {
             assert_eq!(listener.local_addr().to_string(), url);
             assert_eq!(socketserver::listener::bind(&url).map(|_| ()).unwrap_err().kind(), ErrorKind::AddrInUse);
             let mut server = Server::new(listener, Sequential, echo);
-            let mut client = Client::connect(server.local_addr());
-            client.write_all(b"hello").unwrap();
+            let mut client = Client::sending(server.local_addr(), b"hello");
             if scheme == "unix" {
                 client.half_close().unwrap();
             }

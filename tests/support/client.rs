@@ -28,6 +28,14 @@ impl Client {
         Client::try_connect(server).unwrap_or_else(|error| panic!("cannot connect to {server}: {error}"))
     }
 
+    /// Connects, and sends a message.
+    #[track_caller]
+    pub fn sending(server: &Addr, message: &[u8]) -> Client {
+        let mut client = Client::connect(server);
+        client.write_all(message).expect("the server takes the message");
+        client
+    }
+
     pub fn try_connect(server: &Addr) -> io::Result<Client> {
         let client = Client::open(server);
         client.join()?;
