@@ -18,7 +18,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use framed::{Then, frame, last_json, reset, rubbish, take_json};
+use framed::{Then, frame, last_json, rubbish, take_json};
 use program::Program;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -273,7 +273,7 @@ fn nothing_is_left_of_an_upload_that_is_broken_off(cell: Cell) {
 
     drop(uploads.begin("closed", &content, 300_000));
     until("the end of a closed upload", || uploads.names().is_empty());
-    reset(uploads.begin("reset", &content, 300_000));
+    uploads.begin("reset", &content, 300_000).reset();
     until("the end of an upload that was reset", || uploads.names().is_empty());
     uploads.assert_works();
 }
@@ -300,7 +300,7 @@ fn rubbish_is_told_and_closed(cell: Cell) {
     }
     let mut client = uploads.connect();
     client.write_all(b"\0\0\0\x0a{").unwrap();
-    reset(client);
+    client.reset();
     if let Some(bystander) = &mut bystander {
         bystander.write_all(b"tent").unwrap();
         assert_eq!(take_json(bystander), json!({"ok": true}));

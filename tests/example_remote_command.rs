@@ -18,7 +18,7 @@ use std::fs;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use framed::{Then, frame, last_json, reset, rubbish, take_json};
+use framed::{Then, frame, last_json, rubbish, take_json};
 use program::Program;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -146,7 +146,7 @@ fn a_reset_within_a_message_disturbs_nobody(cell: Cell) {
     let mut bystander = bystander(&server, cell);
     let mut client = server.connect();
     client.write_all(b"\0\0\0\x0aecho").unwrap();
-    reset(client);
+    client.reset();
     bystander.as_mut().map(assert_works);
     drop(bystander);
     assert_works(&mut server.connect());
@@ -192,7 +192,7 @@ fn a_reset_kills_the_command(cell: Cell) {
     let server = start(cell, &["--limit", "600"]);
     let running = Running::begin(&server);
     let group = running.group();
-    reset(running.client);
+    running.client.reset();
     assert_group_is_gone(&group);
     assert_works(&mut server.connect());
 }

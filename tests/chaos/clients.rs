@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::thread;
-use std::time::Duration;
 
-use rustix::net::sockopt::{set_socket_linger, set_socket_recv_buffer_size};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::net::{SocketAddrUnix, bind};
 use socketserver::Addr;
 
@@ -23,8 +22,8 @@ const ACTIONS: [Action; 19] = [
     ("a long answer, read after a half-close", |me| me.hear_much(b"m")),
     ("a long answer, of work that was offloaded", |me| me.hear_much(b"o")),
     ("closing at once", |me| drop(me.connect())),
-    ("a reset before a message", |me| reset(me.connect())),
-    ("a reset inside a message", |me| reset(me.half_a_message(b'h'))),
+    ("a reset before a message", |me| me.connect().reset()),
+    ("a reset inside a message", |me| me.half_a_message(b'h').reset()),
     ("a reset after a message", Someone::reset_after),
     ("half a message, and nothing more: until the server's timeout", |me| me.fall_silent(b'h')),
     ("half a message, and nothing more: until the request's deadline", |me| me.fall_silent(b'd')),
@@ -168,7 +167,7 @@ impl Someone {
         if self.random.below(2) == 0 {
             let _ = client.read(&mut [0; 3]);
         }
-        reset(client);
+        client.reset();
     }
 
     fn fall_silent(&mut self, wish: u8) {
@@ -176,7 +175,7 @@ impl Someone {
         self.silent.push_back(client);
         if self.silent.len() > 3 {
             let oldest = self.silent.pop_front().expect("there are several");
-            if self.random.below(2) == 0 { reset(oldest) } else { drop(oldest) }
+            if self.random.below(2) == 0 { oldest.reset() } else { drop(oldest) }
         }
     }
 
@@ -282,11 +281,6 @@ impl Drop for Someone {
             eprintln!("it was at {:?}, of seed {}, after {:?}", self.action, self.seed, self.tally);
         }
     }
-}
-
-/// Closes a connection so that the other end sees a reset, where there is such a thing.
-fn reset(client: Client) {
-    set_socket_linger(&client, Some(Duration::ZERO)).expect("a socket");
 }
 
 /// Numbers without pattern, the same for the same seed (Marsaglia's xorshift).

@@ -146,6 +146,11 @@ impl Client {
         Ok(rustix::net::shutdown(&self.fd, Shutdown::Write)?)
     }
 
+    /// Closes the connection so that the server sees a reset, where there is such a thing.
+    pub fn reset(self) {
+        sockopt::set_socket_linger(&self.fd, Some(Duration::ZERO)).expect("a socket");
+    }
+
     /// The same connection, for another thread.
     pub fn duplicate(&self) -> Client {
         Client { fd: self.fd.try_clone().expect("a descriptor"), server: self.server.clone() }

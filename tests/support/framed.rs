@@ -4,9 +4,7 @@
 
 use std::io::Read;
 use std::thread;
-use std::time::Duration;
 
-use rustix::net::sockopt::set_socket_linger;
 use serde_json::Value;
 
 use super::support::client::Client;
@@ -58,9 +56,4 @@ pub fn rubbish() -> [(&'static str, Vec<u8>, Then); 4] {
         ("10 MB without an end of line", vec![b'x'; 10_000_000], Then::Wait),
         ("half a message", b"\0\0\0\x0aecho".to_vec(), Then::HalfClose),
     ]
-}
-
-/// Closes a connection so that the other end sees a reset, where there is such a thing.
-pub fn reset(client: Client) {
-    set_socket_linger(&client, Some(Duration::ZERO)).expect("a socket");
 }
