@@ -147,9 +147,8 @@ impl Request {
         let core = &self.core;
         match &mut self.kind {
             Kind::Stream(input) => (ReadHalf::of_stream(core, input), WriteHalf::of_stream(core)),
-            Kind::Datagram(datagram) => {
-                let (unread, reply) = datagram.halves();
-                (ReadHalf::of_datagram(unread), WriteHalf::of_datagram(reply))
+            Kind::Datagram(Datagram { packet, reply, .. }) => {
+                (ReadHalf::of_datagram(packet), WriteHalf::of_datagram(reply))
             }
         }
     }
@@ -316,7 +315,7 @@ impl Request {
     pub fn buffer(&self) -> &[u8] {
         match &self.kind {
             Kind::Stream(input) => input.buffered(),
-            Kind::Datagram(datagram) => datagram.unread(),
+            Kind::Datagram(datagram) => datagram.packet.unread(),
         }
     }
 
@@ -357,14 +356,14 @@ impl BufRead for Request {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         match &mut self.kind {
             Kind::Stream(input) => input.fill_buf(&self.core),
-            Kind::Datagram(datagram) => Ok(datagram.unread()),
+            Kind::Datagram(datagram) => Ok(datagram.packet.unread()),
         }
     }
 
     fn consume(&mut self, count: usize) {
         match &mut self.kind {
             Kind::Stream(input) => input.consume(count),
-            Kind::Datagram(datagram) => datagram.consume(count),
+            Kind::Datagram(datagram) => datagram.packet.consume(count),
         }
     }
 }

@@ -20,29 +20,22 @@ use crate::socket;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) struct Datagram {
-    packet: Vec<u8>,
-    /// How far the handler has read.
-    position: usize,
+    pub(super) packet: Packet,
     pub(super) truncated: bool,
     /// What the handler has written: sent as one datagram at the end, if that was anything.
-    reply: Option<Vec<u8>>,
+    pub(super) reply: Option<Vec<u8>>,
+}
+
+/// What the datagram contains.
+pub(super) struct Packet {
+    bytes: Vec<u8>,
+    /// How far the handler has read.
+    position: usize,
 }
 
 impl Datagram {
     pub(super) fn new(packet: Vec<u8>, truncated: bool) -> Datagram {
-        Datagram { packet, position: 0, truncated, reply: None }
-    }
-
-    pub(super) fn unread(&self) -> &[u8] {
-        &self.packet[self.position..]
-    }
-
-    pub(super) fn consume(&mut self, count: usize) {
-        self.position = self.packet.len().min(self.position.saturating_add(count));
-    }
-
-    pub(super) fn halves(&mut self) -> (Unread<'_>, &mut Option<Vec<u8>>) {
-        (Unread { packet: &self.packet, position: &mut self.position }, &mut self.reply)
+        Datagram { packet: Packet { bytes: packet, position: 0 }, truncated, reply: None }
     }
 
     /// The reply, if the handler has written one and the peer has a name to send it to.
@@ -50,6 +43,16 @@ impl Datagram {
         let bytes = self.reply.take().filter(|_| !core.live.peer.is_unnamed())?;
         let (write_timeout, deadline) = (core.write_timeout.get(), core.deadline.get());
         Some(Reply { live: core.live.clone(), bytes, write_timeout, deadline })
+    }
+}
+
+impl Packet {
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.bytes[self.position..]
+    }
+
+    pub(super) fn consume(&mut self, count: usize) {
+        self.position = self.bytes.len().min(self.position.saturating_add(count));
     }
 }
 
@@ -87,22 +90,6 @@ fn unreachable(error: io::Error) -> io::Error {
     match Errno::from_io_error(&error) {
         None | Some(Errno::MSGSIZE | Errno::NOBUFS | Errno::NOMEM) => error,
         Some(_) => io::Error::new(io::ErrorKind::NotConnected, format!("nobody can be sent the reply: {error}")),
-    }
-}
-
-/// What of a packet has not been read yet.
-pub(super) struct Unread<'a> {
-    packet: &'a [u8],
-    position: &'a mut usize,
-}
-
-impl Unread<'_> {
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.packet[*self.position..]
-    }
-
-    pub(super) fn consume(&mut self, count: usize) {
-        *self.position = self.packet.len().min(self.position.saturating_add(count));
     }
 }
 

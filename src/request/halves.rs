@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, BufRead, IoSlice, Read, Write};
 
 use super::core::Core;
-use super::datagram::Unread;
+use super::datagram::Packet;
 use super::stream::{self, Input};
 use crate::frame::{Frames, Framing};
 
@@ -15,7 +15,7 @@ pub struct ReadHalf<'a> {
 
 enum Reading<'a> {
     Stream(&'a Core, &'a mut Input),
-    Datagram(Unread<'a>),
+    Datagram(&'a mut Packet),
 }
 
 impl ReadHalf<'_> {
@@ -37,7 +37,7 @@ impl ReadHalf<'_> {
     pub fn buffer(&self) -> &[u8] {
         match &self.side {
             Reading::Stream(_, input) => input.buffered(),
-            Reading::Datagram(unread) => unread.bytes(),
+            Reading::Datagram(packet) => packet.unread(),
         }
     }
 }
@@ -47,8 +47,8 @@ impl<'a> ReadHalf<'a> {
         ReadHalf { side: Reading::Stream(core, input) }
     }
 
-    pub(super) fn of_datagram(unread: Unread<'a>) -> ReadHalf<'a> {
-        ReadHalf { side: Reading::Datagram(unread) }
+    pub(super) fn of_datagram(packet: &'a mut Packet) -> ReadHalf<'a> {
+        ReadHalf { side: Reading::Datagram(packet) }
     }
 
     /// Reads the request frame by frame, and says where a drain may end the connection: at once while it waits for a frame's
@@ -68,9 +68,9 @@ impl Read for ReadHalf<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match &mut self.side {
             Reading::Stream(core, input) => input.read(core, into),
-            Reading::Datagram(unread) => {
-                let count = Read::read(&mut unread.bytes(), into)?;
-                unread.consume(count);
+            Reading::Datagram(packet) => {
+                let count = Read::read(&mut packet.unread(), into)?;
+                packet.consume(count);
                 Ok(count)
             }
         }
@@ -82,7 +82,7 @@ impl BufRead for ReadHalf<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         match &mut self.side {
             Reading::Stream(core, input) => input.fill_buf(core),
-            Reading::Datagram(unread) => Ok(unread.bytes()),
+            Reading::Datagram(packet) => Ok(packet.unread()),
         }
     }
 
@@ -90,7 +90,7 @@ impl BufRead for ReadHalf<'_> {
     fn consume(&mut self, count: usize) {
         match &mut self.side {
             Reading::Stream(_, input) => input.consume(count),
-            Reading::Datagram(unread) => unread.consume(count),
+            Reading::Datagram(packet) => packet.consume(count),
         }
     }
 }
