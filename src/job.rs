@@ -13,8 +13,8 @@ use crate::addr::Addr;
 use crate::handler::RequestHandler;
 use crate::hooks::{Failed, Failure, FailureClass, Hooks, catch};
 use crate::limits::{Limits, Permit};
-use crate::listener::{Content, Incoming};
-use crate::live::{Live, LiveSet};
+use crate::listener::Incoming;
+use crate::live::{Live, LiveSet, Socket};
 use crate::park::{Context, Parker};
 use crate::refusals::{Lack, Refusals};
 use crate::request::Request;
@@ -58,9 +58,9 @@ impl Job {
         let live = Arc::new(Live::new(incoming.socket, incoming.peer, service.control.clone(), unparker, began));
         context.begin(&live);
         let key = service.live.insert(&live);
-        let mut request = match incoming.content {
-            Content::Connection => Request::connection(live, context.clone()),
-            Content::Packet { bytes, truncated } => Request::datagram(live, context.clone(), bytes, truncated),
+        let mut request = match incoming.packet {
+            None => Request::connection(live, context.clone()),
+            Some(packet) => Request::datagram(live, context.clone(), packet, incoming.truncated),
         };
         request.set_read_timeout(timeout);
         request.set_write_timeout(timeout);
@@ -88,8 +88,10 @@ impl Job {
 
     /// The connection's socket; `None` for a datagram, which has none of its own.
     pub(crate) fn connection(&self) -> Option<BorrowedFd<'_>> {
-        let (_, incoming) = self.waiting.as_ref()?;
-        matches!(incoming.content, Content::Connection).then(|| incoming.socket.as_fd())
+        match &self.waiting.as_ref()?.1.socket {
+            Socket::Connection(fd) => Some(fd.as_fd()),
+            Socket::Datagram { .. } => None,
+        }
     }
 }
 

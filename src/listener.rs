@@ -121,30 +121,18 @@ impl Bind for Box<dyn Listener> {
 pub struct Incoming {
     pub(crate) socket: Socket,
     pub(crate) peer: Addr,
-    pub(crate) content: Content,
+    /// What a datagram contains; `None` for a connection.
+    pub(crate) packet: Option<Vec<u8>>,
+    /// The packet was longer, and this is its beginning.
+    pub(crate) truncated: bool,
     /// The read and write timeout that the request begins with.
     pub(crate) timeout: Option<Duration>,
-}
-
-pub(crate) enum Content {
-    Connection,
-    Packet { bytes: Vec<u8>, truncated: bool },
 }
 
 impl Incoming {
     /// A connection, as a listener of your own gives it. The socket must be in blocking mode.
     pub fn connection(socket: OwnedFd, peer: Addr) -> Incoming {
-        Incoming { socket: Socket::Connection(socket), peer, content: Content::Connection, timeout: None }
-    }
-
-    /// A datagram that came in on `socket`.
-    fn packet(socket: Socket, peer: Addr, bytes: Vec<u8>, truncated: bool) -> Incoming {
-        Incoming { socket, peer, content: Content::Packet { bytes, truncated }, timeout: None }
-    }
-
-    fn with_timeout(mut self, timeout: Option<Duration>) -> Incoming {
-        self.timeout = timeout;
-        self
+        Incoming { socket: Socket::Connection(socket), peer, packet: None, truncated: false, timeout: None }
     }
 
     /// The address of the peer.
@@ -154,14 +142,7 @@ impl Incoming {
 
     /// What the datagram contains; `None` for a connection.
     pub fn packet_bytes(&self) -> Option<&[u8]> {
-        match &self.content {
-            Content::Connection => None,
-            Content::Packet { bytes, .. } => Some(bytes),
-        }
-    }
-
-    pub(crate) fn is_truncated(&self) -> bool {
-        matches!(self.content, Content::Packet { truncated: true, .. })
+        self.packet.as_deref()
     }
 }
 
@@ -175,7 +156,7 @@ impl AsFd for Incoming {
 /// Takes one connection out of a listening socket.
 fn accept(socket: BorrowedFd<'_>, scheme: Scheme, timeout: Option<Duration>) -> io::Result<Incoming> {
     let (connection, peer) = socket::accept(socket, scheme)?;
-    Ok(Incoming::connection(connection, peer).with_timeout(timeout))
+    Ok(Incoming { timeout, ..Incoming::connection(connection, peer) })
 }
 
 /// The receiving side of a datagram socket: one buffer for all packets.
@@ -196,8 +177,8 @@ impl Receiver {
         let (received, peer) = socket::recv_from(self.fd.as_fd(), &mut self.buffer, scheme)?;
         let max = self.buffer.len() - 1;
         let socket = Socket::Datagram { fd: self.fd.clone(), mapped: self.mapped };
-        let bytes = self.buffer[..received.min(max)].to_vec();
-        Ok(Incoming::packet(socket, peer, bytes, received > max))
+        let packet = self.buffer[..received.min(max)].to_vec();
+        Ok(Incoming { socket, peer, packet: Some(packet), truncated: received > max, timeout: None })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::backend::{Backend, Sources};
 use crate::hooks::{Failed, FailureClass, Hooks, catch};
 use crate::job::Job;
 use crate::limits::Permit;
-use crate::listener::{Content, Incoming, Listener};
+use crate::listener::{Incoming, Listener};
 use crate::live::Socket;
 use crate::park::deadline;
 use crate::refusals::Lack;
@@ -164,13 +164,13 @@ impl<L: Listener, B: Backend> Server<L, B> {
         let counters = &self.service.counters;
         counters.accepted.add();
         log::debug!("accepted {}", incoming.peer);
-        if incoming.is_truncated() {
+        if incoming.truncated {
             counters.truncated.add();
         }
         if !self.verify(&incoming) {
-            self.service.counters.rejected.add();
+            counters.rejected.add();
             log::debug!("rejected {}", incoming.peer);
-            if let (Content::Connection, Socket::Connection(fd)) = (&incoming.content, &incoming.socket) {
+            if let Socket::Connection(fd) = &incoming.socket {
                 socket::shutdown_write(fd.as_fd());
             }
             return;
