@@ -26,7 +26,6 @@ use crate::monitor::Monitor;
 use crate::park::deadline;
 use crate::shutdown::{Control, ShutdownHandle, Stop};
 use crate::stats::{Counters, Stats};
-use crate::waker::Waker;
 
 /// A server: requests from a [`Listener`], run by a [`Backend`].
 ///
@@ -66,10 +65,8 @@ pub struct Server<L, B> {
     backend: B,
     listener: L,
     service: Arc<Service>,
-    waker: Option<Arc<Waker>>,
     timeout: Option<Duration>,
     poll_interval: Option<Duration>,
-    shutdown_deadline: Duration,
     busy: Busy,
     full: Full,
     backoff: Backoff,
@@ -137,10 +134,8 @@ impl<L: Listener, B: Backend> Server<L, B> {
             backend,
             listener,
             service: Arc::new(service),
-            waker: None,
             timeout: None,
             poll_interval: None,
-            shutdown_deadline: Duration::from_secs(5),
             busy: Busy::default(),
             full: Full::default(),
             backoff: Backoff::default(),
@@ -174,7 +169,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
     /// limit). Some ten kilobytes at the most: it must fit into a new connection's buffer. A warning says so when that begins.
     /// Datagrams always wait.
     pub fn busy_reply(mut self, reply: impl Into<Vec<u8>>) -> Server<L, B> {
-        self.busy.reply = Some(reply.into().into());
+        self.busy.reply = Some(reply.into());
         self
     }
 
@@ -192,9 +187,8 @@ impl<L: Listener, B: Backend> Server<L, B> {
     }
 
     /// How long [`ShutdownHandle::shutdown`] and [`close`](Server::close) leave to requests in progress: 5 seconds by default.
-    pub fn shutdown_deadline(mut self, deadline: Duration) -> Server<L, B> {
+    pub fn shutdown_deadline(self, deadline: Duration) -> Server<L, B> {
         self.service.control.set_grace(deadline);
-        self.shutdown_deadline = deadline;
         self
     }
 
@@ -323,7 +317,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
     pub fn close(mut self) -> io::Result<Served> {
         self.listener.refuse();
         let mut served = Served::default();
-        let until = deadline(Some(self.shutdown_deadline));
+        let until = deadline(Some(self.service.control.grace()));
         if self.backend.block_on_close() {
             self.service.control.close(Stop { cut_at: until, refuse: true });
             served = self.drain()?;

@@ -76,8 +76,7 @@ impl ShutdownHandle {
     /// The socket goes on listening: a client that connects meanwhile waits in the kernel's queue until the server serves
     /// again or is closed.
     pub fn shutdown(&self) {
-        let grace = lock(&self.control.state).grace;
-        self.control.ask(self.generation, Stop { cut_at: deadline(Some(grace)), refuse: false });
+        self.control.ask(self.generation, Stop { cut_at: deadline(Some(self.control.grace())), refuse: false });
     }
 
     /// Ends serving for good: new connections are refused from now on, and what is in progress is cut after `grace`.
@@ -111,7 +110,7 @@ pub(crate) struct Stop {
 }
 
 /// How far a server's end has come, for its requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
     Serving = 0,
@@ -145,7 +144,7 @@ struct State {
     thread: Option<ThreadId>,
     /// Whether the end of the serving is also the requests' end.
     ends_requests: bool,
-    /// The time that `shutdown` leaves to what is in progress.
+    /// The time that `shutdown` and closing leave to what is in progress.
     grace: Duration,
     stop: Option<Stop>,
 }
@@ -164,8 +163,16 @@ impl Control {
         }
     }
 
+    pub(crate) fn grace(&self) -> Duration {
+        lock(&self.state).grace
+    }
+
     pub(crate) fn set_grace(&self, grace: Duration) {
         lock(&self.state).grace = grace;
+    }
+
+    pub(crate) fn waker(&self) -> Option<&Arc<Waker>> {
+        self.waker.get()
     }
 
     pub(crate) fn set_waker(&self, waker: Arc<Waker>) {

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::socket::{self, Blocking};
@@ -20,7 +19,7 @@ const KEPT: usize = 64;
 #[derive(Default)]
 pub(crate) struct Busy {
     /// What they are sent; `None` to leave them in the kernel's queue instead.
-    pub(crate) reply: Option<Arc<[u8]>>,
+    pub(crate) reply: Option<Vec<u8>>,
     /// Connections that have their reply and have not closed yet, with the time at which that is over.
     lingering: VecDeque<(OwnedFd, Instant)>,
 }

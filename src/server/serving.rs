@@ -41,13 +41,13 @@ impl<L: Listener, B: Backend> Server<L, B> {
         if !self.service.control.is_stopping() {
             self.listener.reopen()?;
         }
-        let waker = match &self.waker {
+        let waker = match self.service.control.waker() {
             Some(waker) => waker.clone(),
             None => {
                 let waker = Arc::new(Waker::new()?);
                 self.service.control.set_waker(waker.clone());
                 self.service.limits.set_waker(waker.clone());
-                self.waker.insert(waker).clone()
+                waker
             }
         };
         // A new poll announces what has been ready before, but the old one's news are lost: look once.
@@ -89,7 +89,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
     }
 
     pub(super) fn wait(&mut self, accepting: bool, timeout: Option<Duration>) -> io::Result<()> {
-        let Some(waker) = &self.waker else { return Ok(()) };
+        let Some(waker) = self.service.control.waker() else { return Ok(()) };
         let sources = Sources { listener: self.listener.as_fd(), waker, service: &self.service };
         self.ready |= self.backend.wait(&sources, accepting, timeout)?;
         Ok(())
