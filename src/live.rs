@@ -14,7 +14,7 @@ use slab::Slab;
 use crate::addr::Addr;
 use crate::lock::lock;
 use crate::outbox::Outbox;
-use crate::park::Unparker;
+use crate::park::{Unparker, has_passed};
 use crate::readiness::Readiness;
 use crate::shutdown::{Control, Phase};
 use crate::socket;
@@ -84,7 +84,7 @@ impl Live {
     /// Cuts the request off if its server's end leaves it no more time.
     #[cold]
     pub(crate) fn cut_if_late(&self) {
-        if self.cut_at().is_some_and(|cut_at| Instant::now() >= cut_at) {
+        if has_passed(self.cut_at()) {
             self.cut_at_end();
         }
     }

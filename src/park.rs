@@ -118,7 +118,7 @@ pub fn sleep(duration: Duration) -> io::Result<()> {
     }
     loop {
         context.check()?;
-        if until.is_some_and(|until| Instant::now() >= until) {
+        if has_passed(until) {
             return Ok(());
         }
         context.park(Activity::Sleeping, until)?;
@@ -337,6 +337,19 @@ impl Context {
 pub(crate) fn deadline(timeout: Option<Duration>) -> Option<Instant> {
     let timeout = timeout?;
     Instant::now().checked_add(timeout)
+}
+
+/// Whether a deadline has passed; one that is none never does.
+pub(crate) fn has_passed(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
+}
+
+/// Fails with `TimedOut` once the deadline has passed.
+pub(crate) fn in_time(deadline: Option<Instant>) -> io::Result<()> {
+    if has_passed(deadline) {
+        return Err(io::Error::new(io::ErrorKind::TimedOut, "the timeout has passed"));
+    }
+    Ok(())
 }
 
 /// The earlier of two deadlines, of which none is the latest.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::resolve;
 use super::waiting::Waiting;
 use crate::addr::{Addr, Scheme};
-use crate::socket::{self, Blocking};
+use crate::socket;
 
 /// A UDP socket that waits where its caller does. As [`std::net::UdpSocket`]; its clones are the same socket.
 ///
@@ -39,7 +39,7 @@ impl UdpSocket {
     ///
     /// `ConnectionRefused` if an earlier one found nobody listening; the system's.
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.waiting.write(|fd| socket::send(fd, bytes, Blocking::No))
+        self.waiting.send(bytes)
     }
 
     /// Receives one datagram; what does not fit into the buffer is lost.
@@ -48,7 +48,7 @@ impl UdpSocket {
     ///
     /// `ConnectionRefused` if nobody listens there; `TimedOut`; the system's.
     pub fn recv(&self, into: &mut [u8]) -> io::Result<usize> {
-        self.waiting.read(|fd| socket::recv(fd, into, Blocking::No))
+        self.waiting.recv(into)
     }
 
     /// Limits the time that one `recv` may wait, for all clones; `None`, the default, is no limit.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::waiting::Waiting;
 use crate::addr::{Scheme, ToAddr};
-use crate::socket::{self, Blocking};
+use crate::socket;
 
 /// A connection to a Unix stream socket that waits where its caller does. As [`std::os::unix::net::UnixStream`]; its clones are
 /// the same connection.
@@ -52,17 +52,17 @@ impl UnixStream {
 
 impl Read for UnixStream {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.waiting.read(|fd| socket::recv(fd, into, Blocking::No))
+        self.waiting.recv(into)
     }
 }
 
 impl Write for UnixStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.waiting.write(|fd| socket::send(fd, bytes, Blocking::No))
+        self.waiting.send(bytes)
     }
 
     fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.waiting.write(|fd| socket::send_vectored(fd, pieces, Blocking::No))
+        self.waiting.send_vectored(pieces)
     }
 
     /// One write, whatever the text is put together from: the default makes one of each piece.

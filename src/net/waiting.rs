@@ -1,6 +1,6 @@
 //! [`Waiting`]: a socket whose calls wait where their caller does.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -12,9 +12,9 @@ use rustix::io::Errno;
 use crate::addr::{Addr, Scheme};
 use crate::live::Activity;
 use crate::lock::lock;
-use crate::park::{self, Context, Home, Source, deadline};
+use crate::park::{self, Context, Home, Source, deadline, has_passed, in_time};
 use crate::readiness::Readiness;
-use crate::socket;
+use crate::socket::{self, Blocking};
 
 /// A socket that may be used by several requests and threads at a time.
 pub(super) struct Waiting {
@@ -38,20 +38,16 @@ struct Watch {
 }
 
 impl Waiting {
-    pub(super) fn new(fd: OwnedFd) -> Waiting {
-        Waiting { fd, timeouts: Mutex::default(), watches: Mutex::default() }
-    }
-
     /// Opens a socket and connects it.
     pub(super) fn connect(addr: &Addr, timeout: Option<Duration>) -> io::Result<Waiting> {
-        let waiting = Waiting::new(socket::open(addr)?);
+        let waiting = Waiting { fd: socket::open(addr)?, timeouts: Mutex::default(), watches: Mutex::default() };
         rustix::io::ioctl_fionbio(&waiting.fd, true)?;
         let until = deadline(timeout);
         let mut pause = Duration::from_millis(1);
         loop {
             match socket::connect(waiting.fd.as_fd(), addr) {
                 Ok(()) => break,
-                Err(error) if in_progress(&error) => {
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => {
                     waiting.wait_for(Readiness::WRITE, until)?;
                     rustix::net::sockopt::socket_error(&waiting.fd)??;
                     break;
@@ -59,8 +55,8 @@ impl Waiting {
                 // A Unix server whose queue is full: nothing tells when it has room again.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && addr.scheme() == Scheme::Unix => {
                     let retry = deadline(Some(pause));
-                    waiting.pause_until(park::earlier(retry, until))?;
-                    check(until)?;
+                    pause_until(park::earlier(retry, until))?;
+                    in_time(until)?;
                     pause = (pause * 2).min(Duration::from_millis(32));
                 }
                 // No port is free. TCP has another word for that.
@@ -75,7 +71,7 @@ impl Waiting {
         self.fd.as_fd()
     }
 
-    pub(super) fn timeouts(&self) -> Timeouts {
+    fn timeouts(&self) -> Timeouts {
         *lock(&self.timeouts)
     }
 
@@ -83,16 +79,22 @@ impl Waiting {
         change(&mut lock(&self.timeouts));
     }
 
-    /// Makes a system call that reads, as often as needed until it need not wait.
-    pub(super) fn read(&self, call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>) -> io::Result<usize> {
-        self.repeat(Readiness::READ, self.timeouts().read, call)
+    /// Receives once there is something to receive: bytes of a stream, of which 0 is the end, or a datagram.
+    pub(super) fn recv(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.repeat(Readiness::READ, self.timeouts().read, |fd| socket::recv(fd, into, Blocking::No))
     }
 
-    /// Makes a system call that writes, as often as needed until it need not wait.
-    pub(super) fn write(&self, call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>) -> io::Result<usize> {
-        self.repeat(Readiness::WRITE, self.timeouts().write, call)
+    /// Sends once there is room.
+    pub(super) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.repeat(Readiness::WRITE, self.timeouts().write, |fd| socket::send(fd, bytes, Blocking::No))
     }
 
+    /// As [`send`](Waiting::send), in one call.
+    pub(super) fn send_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.repeat(Readiness::WRITE, self.timeouts().write, |fd| socket::send_vectored(fd, pieces, Blocking::No))
+    }
+
+    /// Makes a system call as often as needed until it need not wait.
     fn repeat(
         &self,
         interest: Readiness,
@@ -105,7 +107,7 @@ impl Waiting {
             context.check()?;
             match call(self.fd()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    check(until)?;
+                    in_time(until)?;
                     self.park(&context, interest, until)?;
                 }
                 result => {
@@ -124,18 +126,9 @@ impl Waiting {
             if is_ready(self.fd(), interest)? {
                 return Ok(());
             }
-            check(until)?;
+            in_time(until)?;
             self.park(&context, interest, until)?;
         }
-    }
-
-    fn pause_until(&self, until: Option<Instant>) -> io::Result<()> {
-        let context = park::current();
-        while until.is_some_and(|until| Instant::now() < until) {
-            context.check()?;
-            context.park(Activity::Waiting, until)?;
-        }
-        Ok(())
     }
 
     /// Waits once, possibly for less.
@@ -182,21 +175,17 @@ impl Drop for Waiting {
     }
 }
 
-fn in_progress(error: &io::Error) -> bool {
-    Errno::from_io_error(error) == Some(Errno::INPROGRESS)
+fn pause_until(until: Option<Instant>) -> io::Result<()> {
+    let context = park::current();
+    while !has_passed(until) {
+        context.check()?;
+        context.park(Activity::Waiting, until)?;
+    }
+    Ok(())
 }
 
 fn is_ready(fd: BorrowedFd<'_>, interest: Readiness) -> io::Result<bool> {
     let mut fds = [PollFd::from_borrowed_fd(fd, park::poll_flags(interest))];
     park::poll(&mut fds, Some(Instant::now()))?;
     Ok(!fds[0].revents().is_empty())
-}
-
-fn check(until: Option<Instant>) -> io::Result<()> {
-    match until {
-        Some(until) if Instant::now() >= until => {
-            Err(io::Error::new(io::ErrorKind::TimedOut, "the timeout has passed"))
-        }
-        _ => Ok(()),
-    }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::mutex::MutexGuard;
 use super::waiters::Waiters;
 use crate::live::Activity;
-use crate::park::{self, deadline};
+use crate::park::{self, deadline, has_passed};
 
 /// A condition variable for [`Mutex`](super::Mutex). As [`std::sync::Condvar`], but waiting parks the coroutine on an event loop.
 ///
@@ -124,7 +124,7 @@ impl Condvar {
         let locked = mutex.lock();
         // Only now: one who is woken, but does not get the mutex, has changed nothing for those who wait behind it.
         let notified = place.leave();
-        (locked, !notified && until.is_some_and(|until| Instant::now() >= until))
+        (locked, !notified && has_passed(until))
     }
 }
 

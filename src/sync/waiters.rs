@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::live::Activity;
 use crate::lock::lock;
-use crate::park::{self, Context, Unparker};
+use crate::park::{self, Unparker, in_time};
 
 /// Those who wait, in the order in which they came.
 #[derive(Default)]
@@ -48,7 +48,9 @@ impl Waiters {
             if let Some(result) = attempt() {
                 return Ok(result);
             }
-            self.park(&context, until)?;
+            context.check()?;
+            in_time(until)?;
+            context.park(Activity::Waiting, until)?;
             // It goes on to try: if it was woken, that was meant for it.
             place.leave();
         }
@@ -70,14 +72,6 @@ impl Waiters {
             }
             context.park(Activity::Waiting, None)?;
         }
-    }
-
-    fn park(&self, context: &Context, until: Option<Instant>) -> io::Result<()> {
-        context.check()?;
-        if until.is_some_and(|until| Instant::now() >= until) {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the timeout has passed"));
-        }
-        context.park(Activity::Waiting, until)
     }
 
     /// Adds somebody who is about to wait.
