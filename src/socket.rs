@@ -70,11 +70,7 @@ pub(crate) fn accept(socket: BorrowedFd<'_>, scheme: Scheme) -> io::Result<(Owne
         rustix::io::ioctl_fionbio(&connection, false)?;
         (connection, peer)
     };
-    let peer = match peer {
-        Some(peer) => from_system(peer, scheme)?,
-        None => unnamed(scheme),
-    };
-    Ok((connection, peer))
+    Ok((connection, peer_addr(peer, scheme)?))
 }
 
 /// Receives bytes of a stream; 0 is its end.
@@ -100,11 +96,7 @@ pub(crate) fn has_input(socket: BorrowedFd<'_>) -> bool {
 /// Receives one datagram, cut to the buffer, and whose it is.
 pub(crate) fn recv_from(socket: BorrowedFd<'_>, buffer: &mut [u8], scheme: Scheme) -> io::Result<(usize, Addr)> {
     let (_, received, peer) = retry_on_intr(|| rustix::net::recvfrom(socket, &mut *buffer, RecvFlags::DONTWAIT))?;
-    let peer = match peer {
-        Some(peer) => from_system(peer, scheme)?,
-        None => unnamed(scheme),
-    };
-    Ok((received, peer))
+    Ok((received, peer_addr(peer, scheme)?))
 }
 
 /// Sends bytes of a stream, as many as there is room for.
@@ -120,10 +112,7 @@ pub(crate) fn send_vectored(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>], bloc
 
 /// Sends one datagram. `mapped` says that the socket is an IPv6 one that serves IPv4 peers, too.
 pub(crate) fn send_to(socket: BorrowedFd<'_>, bytes: &[u8], addr: &Addr, mapped: bool) -> io::Result<usize> {
-    let addr = match addr {
-        Addr::Udp(addr) if mapped => to_system(&Addr::Udp(map_v4(*addr)))?,
-        addr => to_system(addr)?,
-    };
+    let addr = destination(addr, mapped)?;
     Ok(retry_on_intr(|| rustix::net::sendto(socket, bytes, send_flags(Blocking::No), &addr))?)
 }
 
@@ -139,10 +128,7 @@ pub(crate) fn send_many<'a>(
     }
     let mut addrs: Vec<SocketAddrAny> = Vec::with_capacity(messages.len());
     for (_, addr) in messages.clone() {
-        addrs.push(match addr {
-            Addr::Udp(addr) if mapped => map_v4(*addr).into(),
-            addr => to_system(addr)?,
-        });
+        addrs.push(destination(addr, mapped)?);
     }
     let pieces: Vec<[IoSlice<'_>; 1]> = messages.map(|(bytes, _)| [IoSlice::new(bytes)]).collect();
     let mut nothing: Vec<SendAncillaryBuffer<'_, '_, '_>> = addrs.iter().map(|_| Default::default()).collect();
@@ -208,6 +194,14 @@ fn send_flags(blocking: Blocking) -> SendFlags {
     flags
 }
 
+/// Where a datagram goes, as its socket spells it.
+fn destination(addr: &Addr, mapped: bool) -> io::Result<SocketAddrAny> {
+    match addr {
+        Addr::Udp(addr) if mapped => Ok(map_v4(*addr).into()),
+        addr => to_system(addr),
+    }
+}
+
 fn to_system(addr: &Addr) -> io::Result<SocketAddrAny> {
     match addr {
         Addr::Tcp(addr) | Addr::Udp(addr) => Ok((*addr).into()),
@@ -250,6 +244,15 @@ fn from_system(addr: SocketAddrAny, scheme: Scheme) -> io::Result<Addr> {
     }
 }
 
+/// A peer's address. Only a Unix client that did not bind may have none.
+fn peer_addr(addr: Option<SocketAddrAny>, scheme: Scheme) -> io::Result<Addr> {
+    match (addr, scheme) {
+        (Some(addr), scheme) => from_system(addr, scheme),
+        (None, Scheme::Unixgram) => Ok(Addr::Unixgram(UnixName::Unnamed)),
+        (None, _) => Ok(Addr::Unix(UnixName::Unnamed)),
+    }
+}
+
 fn unix_name(addr: SocketAddrAny) -> io::Result<UnixName> {
     // A path may fill all of the system's 108 bytes. Without a final zero there is no way to spell it, and rustix panics.
     if addr.addr_len() as usize > size_of::<libc::sockaddr_un>() {
@@ -265,11 +268,4 @@ fn unix_name(addr: SocketAddrAny) -> io::Result<UnixName> {
         Some(path) if !path.is_empty() => UnixName::Path(std::ffi::OsString::from_vec(path.to_vec()).into()),
         _ => UnixName::Unnamed,
     })
-}
-
-fn unnamed(scheme: Scheme) -> Addr {
-    match scheme {
-        Scheme::Unixgram => Addr::Unixgram(UnixName::Unnamed),
-        _ => Addr::Unix(UnixName::Unnamed),
-    }
 }
