@@ -1,11 +1,9 @@
 //! [`Hooks`]: what a server asks and tells while it serves.
 
-use std::any::Any;
 use std::fmt;
 use std::io::{self, ErrorKind};
 
 use crate::addr::Addr;
-use crate::coroutine::Unwound;
 use crate::listener::Incoming;
 
 /// What one overrides in Python's `BaseServer` to filter requests, to hear of failures and to do something now and then.
@@ -133,44 +131,5 @@ impl fmt::Display for Failure<'_> {
             FailureClass::Panic => "panicked",
         };
         write!(f, "request of {} {what}: {}", self.peer, self.error)
-    }
-}
-
-/// How something that a user has written failed.
-pub(crate) struct Failed {
-    /// What it returned; for a panic, an error with its message.
-    pub(crate) error: io::Error,
-    pub(crate) panicked: bool,
-}
-
-impl From<io::Error> for Failed {
-    fn from(error: io::Error) -> Failed {
-        Failed { error, panicked: false }
-    }
-}
-
-/// Runs what a user has written, which may panic, or be unwound because its loop is gone.
-pub(crate) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, Failed> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).map_err(|payload| {
-        if payload.is::<Unwound>() {
-            let text = "the request was cut off, and its handler never returned: its stack was unwound";
-            return io::Error::new(ErrorKind::ConnectionAborted, text).into();
-        }
-        let error = io::Error::other(message(payload.as_ref()));
-        discard(payload);
-        Failed { error, panicked: true }
-    })
-}
-
-fn message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
-    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a value that is not text".to_string())
-}
-
-/// Drops what a panic carried. That is a user's value as well, and its destructor may panic in turn.
-fn discard(payload: Box<dyn Any + Send>) {
-    let dropping = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(payload)));
-    if let Err(worse) = dropping {
-        std::mem::forget(worse);
     }
 }

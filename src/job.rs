@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::addr::Addr;
+use crate::catch::{Failed, catch};
 use crate::handler::RequestHandler;
-use crate::hooks::{Failed, Failure, FailureClass, Hooks, catch};
+use crate::hooks::{Failure, FailureClass, Hooks};
 use crate::limits::{Limits, Permit};
 use crate::listener::Incoming;
 use crate::live::{Live, LiveSet, Socket};

@@ -111,7 +111,8 @@ mod waker;
 // The system's calls, and the memory that they fill.
 mod socket;
 mod buffer;
-// What a panic leaves usable.
+// Panics: caught where a user's code runs, and no reason to give up a lock.
+mod catch;
 mod lock;
 
 pub use addr::{Addr, Scheme, ToAddr, UnixName};

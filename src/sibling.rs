@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 
+use crate::catch::{Failed, catch};
 use crate::coroutine::Unwound;
-use crate::hooks::{Failed, catch};
 use crate::live::{Activity, Live};
 use crate::lock::lock;
 use crate::park::{self, Context, Parker, Sibling, Unparker};

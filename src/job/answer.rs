@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::Ticket;
-use crate::hooks::Failed;
+use crate::catch::Failed;
 use crate::live::Socket;
 use crate::park::Context;
 use crate::request::Reply;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::backend::threads::Threads;
-use crate::hooks::{Failed, catch};
+use crate::catch::{Failed, catch};
 use crate::lock::lock;
 use crate::park::Work;
 
