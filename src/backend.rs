@@ -33,13 +33,13 @@
 //!
 //! * **With one client at a time all cost the same**: going to sleep and waking up is most of it. Take what is simplest.
 //! * **The event loop is for many connections.** It needs no thread to wake for each message, and each connection takes a third of the
-//!   memory. It wins by most where handlers wait: for peers, for time, for other servers. A wait for time is rounded up to a millisecond.
+//!   memory. It gains the most where handlers wait: for peers, for time, for other servers. A wait for time is rounded up to a millisecond.
 //! * **Threads are for handlers that block** in what is not of this crate, some hundreds of them at a time. In a handler on an event loop, one
 //!   blocking call stops all of its requests. [`offload`](crate::Request::offload) helps where that is the exception: each call goes to
 //!   another thread and back, and no more run at a time than there are threads in its pool.
 //! * **Computing costs the same everywhere.** On threads, the system shares the core out in slices, so a short request may come before a long
 //!   one; on the event loop whoever comes first is served first, which keeps the longest latency short if all take about as long.
-//! * **A thread for each connection or datagram is dear if they are short.** The pool has its threads already; for datagrams, even one at a time
+//! * **A thread for each connection or datagram is expensive if they are short.** The pool has its threads already; for datagrams, even one at a time
 //!   is better, and the event loop is better still, as it sends the replies to many with one call.
 //! * **The pool is a limit**: never more than so many handlers, whatever comes. Connections that stay open occupy it.
 //! * **More loops are for more cores.** On one core, several loops cost what one does or a little more, and take turns in slices of

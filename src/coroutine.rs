@@ -104,7 +104,7 @@ impl Drop for Coroutine {
             std::mem::forget(self.inner.take());
             return;
         }
-        // One that catches that and waits again is told again, some times.
+        // One that catches this and waits again is told again, up to a limit.
         let end = catch_unwind(AssertUnwindSafe(|| (0..UNWINDS).any(|_| self.resume(Readiness::UNWIND).is_none())));
         match end {
             Ok(true) => {}
@@ -118,7 +118,7 @@ impl Drop for Coroutine {
     }
 }
 
-/// How often a coroutine is unwound that catches that and goes on.
+/// How often a coroutine that catches its unwinding, and goes on, is unwound again.
 const UNWINDS: usize = 1000;
 
 /// What the stack of a coroutine that is dropped is unwound with. It is no panic, though whoever catches it may take it for one.

@@ -59,9 +59,9 @@ pub trait RequestHandler {
         Ok(())
     }
 
-    /// Serves the request. The connection is closed, or the datagram's reply sent, after it has returned. What the peer has sent and
-    /// nobody has read is dropped before the close, so that it does not cut the answer short: for 2 seconds and 64 MiB at the most, if
-    /// the peer goes on sending.
+    /// Serves the request. When it returns, the connection is closed, or the datagram's reply is sent. Input that is still unread is
+    /// read and dropped before the close, so that it does not cut the answer short: for 2 seconds or 64 MiB at the most, if the peer
+    /// keeps sending.
     fn handle(&mut self, request: &mut Request) -> io::Result<()>;
 
     /// Cleans up after [`handle`](RequestHandler::handle), also when that failed. Does nothing unless overridden.
@@ -79,7 +79,7 @@ impl<F: FnMut(&mut Request) -> io::Result<()>> RequestHandler for F {
 
 /// Makes a handler for each request: the second argument of [`Server::bind`](crate::Server::bind).
 ///
-/// It is implemented for the things that one would pass there, and `Kind` is what tells them apart:
+/// It is implemented for whatever one would pass there; `Kind` tells the implementations apart:
 ///
 /// * a function or closure that takes nothing and gives a [`RequestHandler`]: `Echo::default`, `|| Echo`,
 ///   `move || Chat::new(room.clone())`; one that chooses among several gives a `Box<dyn RequestHandler>`;

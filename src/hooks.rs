@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use crate::addr::Addr;
 use crate::listener::Incoming;
 
-/// What one overrides in Python's `BaseServer` to filter requests, to hear of failures and to do something now and then.
+/// Filters requests, hears of failures, and does something now and then: the methods of Python's `BaseServer` that one overrides.
 ///
 /// Every method has a default. A hook that panics is reported like a handler that does; the server goes on.
 ///
@@ -49,8 +49,8 @@ pub trait Hooks: Send + Sync {
     fn handle_timeout(&self) {}
 
     /// Called on the serving thread, once in every turn of [`serve_forever`](crate::Server::serve_forever): after each wait
-    /// for requests, and at least once in every [`poll_interval`](crate::Server::poll_interval). Not at the end: what is to be done
-    /// last follows the call of `serve_forever`.
+    /// for requests, and at least once in every [`poll_interval`](crate::Server::poll_interval). It is not called at the end: last
+    /// things are done after `serve_forever` has returned.
     fn service_actions(&self) {}
 }
 

@@ -63,13 +63,13 @@
 //! | info | listening, stopping, stopped; the limit on connections is reached; a request timed out, sent what cannot be read, or was cut off |
 //! | debug | accepted, rejected by a hook, refused, closed, left by its peer |
 //!
-//! A shortage, or a limit that is reached, is told when it begins, and again only when it has been over for a while.
+//! A shortage, or a limit that is reached, is logged when it begins, and not again until it has been over for a minute.
 //!
 //! # What this crate is not
 //!
 //! It is no async runtime: there are no futures, and the event loop runs this crate's handlers, not tasks at large. It speaks no
-//! protocol above the sockets, neither TLS nor HTTP. It starts no thread and prints nothing until asked, and
-//! installs no signal handler but the event loop's, which names a stack overflow. Linux is where it is tested; other Unixes are meant to compile.
+//! protocol above the sockets, neither TLS nor HTTP. It starts no thread and prints nothing until asked, and installs no signal
+//! handler but the event loop's, which names a stack overflow. It is tested on Linux; other Unixes are meant to compile.
 
 #![deny(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]

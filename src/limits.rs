@@ -66,9 +66,9 @@ impl Limits {
     /// Sets how many requests of one IP address may be in progress at a time; `usize::MAX`, the default, is no limit. One
     /// more is accepted and closed at once. Unix peers have no address and are not limited.
     ///
-    /// As long as there is no limit, nobody is counted: one that is set while requests are in progress is for those that begin from
-    /// then on. A connection counts until it is closed, and its peer may see its end a moment earlier: one that connects again at once may
-    /// be one too many, if the limit is tight.
+    /// Without a limit nobody is counted: one that is set while requests are in progress applies to those that begin from then on. A
+    /// connection counts until it is closed, which its peer may see a moment earlier: if the limit is tight, a peer that connects again at
+    /// once may be one too many.
     pub fn set_max_per_peer(&self, max: usize) {
         self.shared.max_per_peer.store(max, SeqCst);
     }

@@ -44,8 +44,8 @@ pub trait Listener: AsFd + Send {
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is none now. Of the system's other errors the server takes those for one lost connection that it
-    /// knows as such, and waits a little after the others.
+    /// `WouldBlock` if there is none now. Any other is the system's: the server passes over those that it knows to concern one
+    /// connection alone, and after the others waits a little.
     fn get_request(&mut self) -> io::Result<Incoming>;
 
     /// Makes the system refuse new connections, if there is a way; [`reopen`](Listener::reopen) undoes it.
@@ -63,8 +63,8 @@ pub trait Listener: AsFd + Send {
 
 /// A [`Listener`] that is opened with nothing but an address.
 pub trait Bind: Listener + Sized {
-    /// Opens it on `addr`, with the default of every option. What does not say its kind of socket is taken to be of this
-    /// listener's.
+    /// Opens it on `addr`, with the default of every option. An address that does not say its kind of socket is taken to be of this
+    /// listener's kind.
     ///
     /// # Errors
     ///

@@ -102,8 +102,8 @@ impl Live {
         self.control.phase() != Phase::Serving
     }
 
-    /// Says whether the handler's thread is about to block at a message boundary. Whoever says yes must look at the drain
-    /// afterwards, as a drain looks at this after it has begun: so one of the two sees the other.
+    /// Says whether the handler's thread is about to block at a message boundary. Whoever says yes must check for a drain
+    /// afterwards. A drain checks this after it has begun, so one of the two sees the other.
     pub(crate) fn set_idle(&self, idle: bool) {
         self.idle.store(idle, if idle { SeqCst } else { Relaxed });
     }
@@ -305,7 +305,7 @@ impl fmt::Display for Activity {
 }
 
 impl Drop for Live {
-    /// Nobody will send any more: who waits for that learns it.
+    /// Nothing will be sent any more: tells those who wait for room.
     fn drop(&mut self) {
         if let Some(outbox) = self.outbox.get() {
             outbox.wake_writers();
@@ -335,7 +335,7 @@ impl LiveSet {
 
     /// Ends the idle requests.
     pub(crate) fn drain(&self) {
-        /// A thread may just have been given the beginning of a message: so long it has to run, and say that it is not idle.
+        /// A thread may just have been given the beginning of a message. It has this long to run, and to say that it is not idle.
         const MOMENT: Duration = Duration::from_millis(2);
         let blocked = |(_, live): (usize, &Arc<Live>)| live.drain().then(|| live.clone());
         let blocked: Vec<Arc<Live>> = lock(&self.requests).iter().filter_map(blocked).collect();
@@ -350,7 +350,7 @@ impl LiveSet {
         lock(&self.requests).iter().for_each(|(_, live)| live.cut_at_end());
     }
 
-    /// Whose request it is that `unparker` wakes.
+    /// The peer of the request that `unparker` wakes.
     pub(crate) fn peer_of(&self, unparker: &Unparker) -> Option<Addr> {
         let requests = lock(&self.requests);
         requests.iter().find(|(_, live)| live.unparker == *unparker).map(|(_, live)| live.peer.clone())

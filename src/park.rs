@@ -78,8 +78,8 @@ fn replace_current(context: Option<Rc<Context>>) -> Option<Rc<Context>> {
     CURRENT.try_with(|current| current.replace(context)).ok().flatten()
 }
 
-/// Waits for `duration`, wherever it is called: parks the coroutine, or blocks the thread. No time at all lets the other requests of an
-/// event loop have their turn, as a long computation should now and then.
+/// Waits for `duration`, wherever it is called: parks the coroutine, or blocks the thread. `Duration::ZERO` lets the other requests of
+/// an event loop have their turn, as a long computation should now and then.
 ///
 /// A handler that has its request at hand calls [`Request::sleep`](crate::Request::sleep), which heeds the request's deadline, too.
 ///
@@ -132,11 +132,11 @@ pub fn sleep(duration: Duration) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// `ConnectionAborted` if the caller's request has been cut off, which keeps the work from beginning, or is meanwhile; the system's, if
-/// there is no thread to be had.
+/// `ConnectionAborted` if the caller's request is cut off: the work does not begin then, or its result is dropped. The system's, if no
+/// thread can be started for it.
 pub fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let context = current();
-    // Also where the work would run in place, and so never be waited for.
+    // Also where the work runs in place, so that nothing below would wait and check.
     context.check()?;
     let result = context.begin_offload(work)?;
     loop {
@@ -226,7 +226,7 @@ impl Context {
     }
 
     /// Begins to run work where it may block. When it is done, it unparks this. If nobody waits for it any more when its turn comes, it is
-    /// dropped instead: who is late already would make others late.
+    /// dropped instead, so that those who are late do not make others late.
     pub(crate) fn begin_offload<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

@@ -41,11 +41,11 @@ pub use sender::Sender;
 /// # Buffering
 ///
 /// Reads are buffered: use [`BufRead`]. On an event loop, a request that waits with nothing buffered holds no buffer; a thread keeps
-/// its own, of which as much is resident as has come in at a time. Writes are not buffered, so that each `write` is what the peer can
-/// receive at once: every call takes all bytes, as `sendall` does in Python; so does `write!`, whatever the text is put together from.
-/// Where many small writes belong together, wrap the request, or its writing half, in a [`BufWriter`](std::io::BufWriter), and flush it.
+/// its own, of which only as much is resident as the largest read has filled. Writes are not buffered: each `write` goes out at once and
+/// takes all bytes, as `sendall` does in Python, and so does each `write!`, however many pieces its text is put together from. Where many
+/// small writes belong together, wrap the request, or its writing half, in a [`BufWriter`](std::io::BufWriter), and flush it.
 ///
-/// A line that a peer sends has no end until it comes, so limit it: with [`frame::Lines`](crate::frame::Lines), or with
+/// A peer may send a line that never ends, so limit it: with [`frame::Lines`](crate::frame::Lines), or with
 /// `Read::take(&mut *request, 1000).read_line(&mut line)`.
 ///
 /// # Waiting
@@ -121,7 +121,7 @@ impl Request {
     }
 
     /// The two halves, to be used at the same time: an echo needs no buffer of its own. While they are in use, the functions
-    /// [`sleep`](crate::sleep()) and [`offload`](crate::offload()) wait as its methods would, but for its deadline.
+    /// [`sleep`](crate::sleep()) and [`offload`](crate::offload()) stand in for the request's methods; they do not heed its deadline.
     ///
     /// ```
     /// use std::io::{self, BufRead, Write};
@@ -172,9 +172,9 @@ impl Request {
         self.core.write_timeout.set(timeout);
     }
 
-    /// Gives everything that this request still does `time` from now. After that every read, write, sleep and offload that
-    /// would wait fails with `TimedOut`, however lively the peer is. `None`, the default, is no limit. Sockets in [`net`](crate::net) have
-    /// timeouts of their own, and waits in [`sync`](crate::sync) have none but those they are given.
+    /// Gives this request as a whole `time` from now. After that every read, write, sleep and offload that would wait fails with
+    /// `TimedOut`, however lively the peer is. `None`, the default, is no limit. It does not concern sockets in [`net`](crate::net),
+    /// which have timeouts of their own, nor waits in [`sync`](crate::sync).
     pub fn set_deadline(&mut self, time: Option<Duration>) {
         self.core.deadline.set(deadline(time));
     }
@@ -195,8 +195,8 @@ impl Request {
         }
     }
 
-    /// Waits for `duration`, on any backend: parks the coroutine or blocks the thread. No time at all lets the other requests of an
-    /// event loop have their turn. Where there is no request at hand, there is [`sleep`](crate::sleep()).
+    /// Waits for `duration`: parks the coroutine or blocks the thread. `Duration::ZERO` lets the other requests of an event loop have
+    /// their turn. Where there is no request at hand, there is [`sleep`](crate::sleep()).
     ///
     /// # Errors
     ///
@@ -209,8 +209,8 @@ impl Request {
     /// requests are served; elsewhere in place, since the thread is this request's own.
     ///
     /// If the work panics, so does this call. If the request has been cut off, or its deadline has passed, the work does not begin. If
-    /// that happens meanwhile, then on the event loop the call returns at once: work that still waits for a thread is dropped, and work that
-    /// has begun runs to its end, and its result is dropped.
+    /// that happens meanwhile, the call returns at once on the event loop: work that still waits for a thread is dropped; work that has
+    /// begun runs to its end, and its result is dropped.
     ///
     /// # Errors
     ///
@@ -281,15 +281,15 @@ impl Request {
         self.core.set_idle();
     }
 
-    /// Says that the handler is in the middle of a message of its protocol although it has written: after a prompt, say, as the `354` of
-    /// SMTP; or between two [`frames`](Request::frames) of one message, such as the lines of a mail or of an HTTP head. So a drain does not
-    /// end the connection here, and waits, as long as it waits for anybody. The next write ends this state.
+    /// Says that the handler is in the middle of a message of its protocol although it has written: after a prompt, such as the `354`
+    /// of SMTP, or between two [`frames`](Request::frames) of one message, such as the lines of a mail or of an HTTP head. A drain then
+    /// does not end the connection here, but waits for it until the deadline. The next write ends this state.
     pub fn set_busy(&mut self) {
         self.core.set_busy();
     }
 
-    /// What has been read from the peer already and is not consumed: reading that much does not wait. Empty if a read would have to ask
-    /// the system. So a handler can gather its replies for as long as there is something in here, and send them together.
+    /// What has been read from the peer and not been consumed yet: reading that much does not wait. Empty if a read would have to ask
+    /// the system. A handler may gather its replies while there is something in here, and then send them together.
     ///
     /// ```
     /// use std::io::{self, BufRead, BufWriter, Write};

@@ -35,7 +35,7 @@ use crate::stats::{Counters, Stats};
 ///
 /// [`bind`](Server::bind) opens the socket, so that clients can connect from then on. Threads, polls and wakers are made by
 /// [`activate`](Server::activate), which serving does by itself: a process may bind, fork, and serve in its children. The
-/// file of a Unix socket is removed by the process that bound it, when that drops or closes its server: from under the others, too.
+/// file of a Unix socket is removed when the process that bound it drops or closes its server, even if others still serve there.
 ///
 /// Dropping a server never blocks. It closes the socket; requests that run on threads go on, those that need the serving thread
 /// are ended. [`close`](Server::close) waits.
@@ -157,17 +157,17 @@ impl<L: Listener, B: Backend> Server<L, B> {
         self
     }
 
-    /// How many requests of one IP address may be in progress at a time: any number by default. One more is closed at once, and
-    /// a warning says so when that begins.
+    /// How many requests of one IP address may be in progress at a time: any number by default. One more is closed at once; the log
+    /// warns when that begins.
     pub fn max_per_peer(self, max: usize) -> Server<L, B> {
         self.service.limits.set_max_per_peer(max);
         self
     }
 
-    /// What to tell a connection for which there is no room, by [`max_connections`](Server::max_connections), by the limit for
-    /// its peer, or because the backend is full. Without this it waits in the kernel's queue (or is closed, if it is its peer's
-    /// limit). Some ten kilobytes at the most: it must fit into a new connection's buffer. A warning says so when that begins.
-    /// Datagrams always wait.
+    /// What to send to a connection for which there is no room, because of [`max_connections`](Server::max_connections), of
+    /// [`max_per_peer`](Server::max_per_peer), or because the backend is full. It must fit into a new connection's buffer: some ten
+    /// kilobytes at the most. The log warns when turning away begins. Without a reply, such a connection waits in the kernel's queue;
+    /// one too many of its peer is closed. Datagrams always wait.
     pub fn busy_reply(mut self, reply: impl Into<Vec<u8>>) -> Server<L, B> {
         self.busy.reply = Some(reply.into());
         self

@@ -16,13 +16,12 @@ use crate::waker::Waker;
 ///
 /// * asked before serving, it is remembered: the next `serve_forever` accepts nothing and returns;
 /// * asked while serving, `serve_forever` returns as described below;
-/// * asked after the serving that the handle was made for (or for before), it does nothing, so that a second call that
-///   comes late does not end the next `serve_forever`. To be sure of ending that one, make the handle after the first has
-///   returned; any handle works once it serves.
+/// * asked when a serving has been ended since the handle was made, it does nothing: a second call that comes late does not end the
+///   next `serve_forever`. To be sure to end that one, make the handle after the first has returned; while a server serves, any
+///   handle works.
 ///
-/// [`handle_request`](crate::Server::handle_request), too, returns `false` when it is asked while that waits. Asked while it serves its
-/// request, or before the next call, it is remembered: the next one returns `false`. So `while server.handle_request()? {}` ends,
-/// whenever it is asked.
+/// [`handle_request`](crate::Server::handle_request) returns `false` if it is asked to end while it waits. Asked while it serves its
+/// request, or between two calls, the next call returns `false`. So `while server.handle_request()? {}` ends, whenever it is asked to.
 ///
 /// Both [`shutdown`](ShutdownHandle::shutdown) and [`drain`](ShutdownHandle::drain) stop accepting and let requests finish:
 ///
@@ -83,7 +82,7 @@ impl ShutdownHandle {
     /// `Duration::ZERO` cuts at once; `Duration::MAX` never. A `Sequential` server refuses when its handler has returned, as it does
     /// nothing else meanwhile.
     ///
-    /// If the server serves again, it first opens its address again; a socket that it adopted it cannot.
+    /// To serve again, the server opens its address again, which it cannot do if it has adopted its socket.
     pub fn drain(&self, grace: Duration) {
         self.control.ask(self.generation, Stop { cut_at: deadline(Some(grace)), refuse: true });
     }
@@ -185,13 +184,13 @@ impl Control {
         state.serving = true;
         state.thread = Some(thread::current().id());
         state.ends_requests = ends_requests;
-        // Whoever was cut off since the last serving was told to end by that one.
+        // What has been cut off since the last serving belongs to that one.
         self.take_cuts();
         let drain = state.stop.is_some() && ends_requests;
         self.set_phase(if drain { Phase::Draining } else { Phase::Serving });
     }
 
-    /// Says that the stop has been obeyed, by which this serving is over: whoever asks for its end from now on is late.
+    /// Says that the stop has been obeyed. This serving is over: a stop that is asked for from now on is too late for it.
     pub(crate) fn obeyed(&self) {
         let mut state = lock(&self.state);
         state.serving = false;

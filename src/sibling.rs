@@ -20,7 +20,7 @@ use crate::park::{self, Context, Parker, Sibling, Unparker};
 ///
 /// # Errors
 ///
-/// The system's, if there is no thread to be had.
+/// The system's, if no thread can be started.
 ///
 /// # Examples
 ///

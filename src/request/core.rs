@@ -1,8 +1,8 @@
 //! What both directions and both kinds of request share: the deadlines, and the one place where I/O waits.
 //!
-//! Every message comes by here. After each system call the processor fetches the code anew, so the way of a message is kept short, here
-//! and where it goes on (`stream`, `park`, `coroutine`): what is on it is `#[inline]`, what is beside it `#[cold]`. Without that, an
-//! echo of 64 bytes costs 4 % more.
+//! Every message passes through here. After each system call the processor has to fetch this code again, so the path of a message is
+//! kept short, here and further on (`stream`, `park`, `coroutine`): what is on it is `#[inline]`, what is off it is `#[cold]`. Without
+//! that, an echo of 64 bytes costs 4 % more.
 
 use std::cell::Cell;
 use std::io;
@@ -27,7 +27,7 @@ pub(super) struct Core {
     pub(super) deadline: Cell<Option<Instant>>,
     /// The handler has read something that it has not answered: a drain waits for it.
     pub(super) busy: Cell<bool>,
-    /// The handler has said that it is busy and has not written since: so it is while it waits for a frame, too.
+    /// The handler has said that it is busy, and has not written since: it stays busy even while it waits for a frame.
     held_busy: Cell<bool>,
     /// The peer has ended its direction.
     pub(super) at_end: Cell<bool>,
@@ -128,7 +128,7 @@ impl Core {
 
     pub(super) fn offload<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         self.check()?;
-        // Also where the work would run in place, and so never be waited for.
+        // Also where the work runs in place, so that nothing below would wait and check.
         if self.deadline.get().is_some() {
             self.check_deadline(Instant::now())?;
         }
@@ -143,8 +143,8 @@ impl Core {
         }
     }
 
-    /// The result of a call of the handler. One that fails costs as much as one that succeeds: a handler that ignores errors and tries
-    /// again would not let the others run otherwise, and could not be unwound.
+    /// Passes on the result of a call that the handler made. A failure costs as much as a success: otherwise a handler that ignores
+    /// errors and tries again would never let the others run, and could not be unwound.
     pub(super) fn or_spend<T>(&self, result: io::Result<T>) -> io::Result<T> {
         result.inspect_err(|_| self.spend(0))
     }
@@ -157,7 +157,7 @@ impl Core {
         if self.live.has_output() {
             interest = interest.with(self.live.flush_outbox()?);
             if !self.live.has_output() {
-                // Whoever waits for that need not wait any more, and no event would say so.
+                // All of it is out. No event would tell a caller that waits for just that.
                 return Ok(());
             }
         }

@@ -15,8 +15,8 @@ use crate::park::Context;
 use crate::readiness::Readiness;
 use crate::socket;
 
-/// How long a reply may take if the handler sets no write timeout. A Unix client that does not read its datagrams would
-/// hold the request for ever otherwise.
+/// How long a reply may take if the handler sets no write timeout: otherwise a Unix client that does not read its datagrams would hold
+/// the request for ever.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) struct Datagram {
@@ -84,8 +84,8 @@ impl Reply {
     }
 }
 
-/// What a reply failed with. A peer may be gone, or may have given an address that nothing can be sent to, such as port 0: that is
-/// nothing that the handler has done.
+/// The error of a reply. That its peer is gone, or has given an address to which nothing can be sent, such as port 0, is not the
+/// handler's failure.
 fn unreachable(error: io::Error) -> io::Error {
     match Errno::from_io_error(&error) {
         None | Some(Errno::MSGSIZE | Errno::NOBUFS | Errno::NOMEM) => error,

@@ -138,12 +138,12 @@ fn over() -> io::Error {
 ///
 /// # Errors
 ///
-/// As [`send`](Sender::send), but for `WouldBlock`; `ConnectionAborted` also if the writer's own request has been cut off, or is meanwhile.
+/// As [`send`](Sender::send), except `WouldBlock`; also `ConnectionAborted` if the writer's own request is cut off.
 impl Write for Sender {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let piece = &bytes[..bytes.len().min(self.capacity)];
         let context = park::current();
-        // Also where there is room: who never has to wait hears of its own end here.
+        // Also where there is room: a writer that never has to wait learns here that it has been cut off.
         context.check()?;
         let mut asked = false;
         loop {
@@ -159,7 +159,7 @@ impl Write for Sender {
                 context.check()?;
                 context.park(Activity::Waiting, None)?;
             } else {
-                // And then tried again, so that no room is missed.
+                // And then it tries again: room may have come up in between.
                 self.wait_for_room(context.parker.unparker());
             }
             asked = !asked;

@@ -189,7 +189,7 @@ fn rest(pieces: &[IoSlice<'_>], mut sent: usize) -> Vec<u8> {
 
 /// How long a closing connection is read from after its last byte has been sent, at the most.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long it is waited for a silent peer then.
+/// How long a silent peer is waited for then.
 const LINGER_SILENCE: Duration = Duration::from_millis(500);
 /// How many bytes are read then, at the most.
 const LINGER_BYTES: usize = 64 << 20;

@@ -51,7 +51,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
                 waker
             }
         };
-        // A new poll announces what has been ready before, but the old one's news are lost: look once.
+        // What an earlier poll has announced may be lost: look once.
         self.ready = true;
         self.backend.activate(&Sources { listener: self.listener.as_fd(), waker: &waker, service: &self.service })?;
         Ok(())
@@ -107,7 +107,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
         self.lack().is_none()
     }
 
-    /// What there is no room for one more request for.
+    /// Why there is no room for one more request; `None` if there is.
     fn lack(&self) -> Option<Lack> {
         let limits = &self.service.limits;
         if !limits.has_room() {
@@ -176,7 +176,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
             }
             return;
         }
-        // Where none is turned away, there was room when this one was got: it stays, if the limit has been lowered since.
+        // If none is turned away, there was room when this one was got: it stays, even if the limit has been lowered since.
         let admitted = match self.lack().filter(|_| self.turns_away()) {
             Some(lack) => Err(lack),
             None => self.admit(&incoming.peer),
