@@ -12,6 +12,7 @@ use socketserver::Addr;
 use crate::handler::{BUSY, MESSAGE, UNWELCOME, much};
 use crate::packets;
 use crate::support::client::Client;
+use crate::support::random::Random;
 
 /// Something that one can do to a server, and its name.
 pub type Action = (&'static str, fn(&mut Someone));
@@ -280,22 +281,5 @@ impl Drop for Someone {
         if thread::panicking() {
             eprintln!("it was at {:?}, of seed {}, after {:?}", self.action, self.seed, self.tally);
         }
-    }
-}
-
-/// Numbers without pattern, the same for the same seed (Marsaglia's xorshift).
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Random {
-        // The multiplication spreads seeds that are alike; zero would stay zero.
-        Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
     }
 }

@@ -10,11 +10,12 @@ use crossbeam_channel::{Receiver, bounded};
 use socketserver::{Addr, AnyServer, Limits, Request, ShutdownHandle, Stats};
 
 use crate::Variety;
-use crate::clients::{Random, Someone, Tally};
+use crate::clients::{Someone, Tally};
 use crate::handler::{BUSY, Doorkeeper, Enemy, serve, silence_wanted_panics};
 use crate::support::cell::{Place, bind_with};
 use crate::support::child::in_child_for;
 use crate::support::descriptors::{mappings, open_descriptors, resident_bytes, threads};
+use crate::support::random::Random;
 use crate::support::running::Running;
 use crate::support::{PATIENCE, until};
 

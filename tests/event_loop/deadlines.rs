@@ -10,27 +10,12 @@ use socketserver::backend::EventLoop;
 
 use crate::support::cell::{Cell, bind_with};
 use crate::support::client::Client;
+use crate::support::random::Random;
 use crate::support::running::Running;
 use crate::support::{PATIENCE, receive};
 
 const CONNECTIONS: u64 = 100;
 const STEPS: u64 = 100;
-
-/// Numbers without pattern, the same in each run (Marsaglia's xorshift).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-
-    fn pause(&mut self) -> Duration {
-        Duration::from_micros(self.below(4000))
-    }
-}
 
 /// Asks the peer for a byte, which it sends at once.
 fn ask(request: &mut Request, number: u8) -> io::Result<()> {
@@ -49,7 +34,7 @@ fn assert_timed_out<T>(began: Instant, pause: Duration, result: io::Result<T>) {
 
 /// One of all kinds of waits, with all kinds of deadlines.
 fn step(request: &mut Request, random: &mut Random) -> io::Result<()> {
-    let (pause, number, began) = (random.pause(), random.below(256) as u8, Instant::now());
+    let (pause, number, began) = (Duration::from_micros(random.below(4000)), random.below(256) as u8, Instant::now());
     match random.below(8) {
         0 => {
             request.set_read_timeout(Some(pause));
@@ -105,7 +90,7 @@ pub fn ten_thousand_deadlines_keep_apart(cell: Cell) {
     let running = Running::start(bind_with(&place, EventLoop::new(2), |request: &mut Request| {
         let mut seed = [0; 8];
         request.read_exact(&mut seed)?;
-        let mut random = Random(u64::from_le_bytes(seed));
+        let mut random = Random::new(u64::from_le_bytes(seed));
         for _ in 0..STEPS {
             step(request, &mut random)?;
         }
@@ -115,7 +100,7 @@ pub fn ten_thousand_deadlines_keep_apart(cell: Cell) {
     // Each client answers until the handler is done.
     let clients: Vec<_> = (1..=CONNECTIONS)
         .map(|number| {
-            let mut client = Client::sending(&running.addr, &number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
+            let mut client = Client::sending(&running.addr, &number.to_le_bytes());
             let mut writer = client.duplicate();
             thread::spawn(move || {
                 let mut end = Vec::new();
