@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, unbounded};
-use socketserver::{Hooks, Request, ShutdownHandle};
+use socketserver::{AnyServer, Hooks, Request, ShutdownHandle};
 
 use crate::support::cell::Cell;
 use crate::support::client::Client;
@@ -25,6 +25,14 @@ impl Hooks for Tell {
     }
 }
 
+/// Has the server handle a request; says whether it did.
+fn handle_request(mut server: AnyServer) -> (AnyServer, bool) {
+    within("handling a request", move || {
+        let handled = server.handle_request().expect("it can wait");
+        (server, handled)
+    })
+}
+
 /// One of two waiting clients, and then the other. The hook of `serve_forever` is not called.
 pub fn handles_one_request(cell: Cell) {
     let place = cell.place();
@@ -39,10 +47,9 @@ pub fn handles_one_request(cell: Cell) {
         client
     };
     for (served, mut client) in [send(), send()].into_iter().enumerate() {
-        server = within("handling one request", move || {
-            assert!(server.handle_request().expect("it can wait"));
-            server
-        });
+        let handled;
+        (server, handled) = handle_request(server);
+        assert!(handled);
         assert_eq!(server.stats().accepted, 1 + served as u64);
         assert_eq!(client.take_bytes(5), b"hello");
     }
@@ -54,11 +61,8 @@ pub fn handling_one_request_has_a_timeout(cell: Cell) {
     let place = cell.place();
     let (tell, told) = unbounded();
     let server = cell.bind(&place, echo).hooks(Tell(tell)).timeout(Some(Duration::from_millis(20)));
-    let server = within("handling no request", move || {
-        let mut server = server;
-        assert!(!server.handle_request().expect("it can wait"));
-        server
-    });
+    let (server, handled) = handle_request(server);
+    assert!(!handled);
     assert_eq!(told.try_iter().collect::<Vec<_>>(), ["handle_timeout"]);
     assert_eq!(close(server).accepted, 0);
 }
@@ -68,14 +72,10 @@ pub fn a_shutdown_ends_the_wait_for_one_request(cell: Cell) {
     let (tell, told) = unbounded();
     let server = cell.bind(&place, echo).hooks(Tell(tell));
     let handle = server.shutdown_handle();
-    let server = within("handling no request", move || {
-        let mut server = server;
-        std::thread::scope(|scope| {
-            scope.spawn(|| handle.shutdown());
-            assert!(!server.handle_request().expect("it can wait"));
-        });
-        server
-    });
+    let shutdown = std::thread::spawn(move || handle.shutdown());
+    let (server, handled) = handle_request(server);
+    assert!(!handled);
+    shutdown.join().unwrap();
     assert!(told.is_empty(), "that is no timeout");
     close(server);
 }
@@ -87,20 +87,14 @@ pub fn a_shutdown_between_two_requests_ends_the_wait_for_the_second(cell: Cell) 
     let handle = server.shutdown_handle();
     assert!(!server.handle_request().expect("it can wait"));
     handle.shutdown();
-    let mut server = server.timeout(None);
-    let server = within("handling no request", move || {
-        assert!(!server.handle_request().expect("it can wait"));
-        server
-    });
+    let (server, handled) = handle_request(server.timeout(None));
+    assert!(!handled);
     // That was it: the next one is served.
     handle.shutdown();
     let client = Client::connect(server.local_addr());
     let asking = std::thread::spawn(move || client.ask(b"hello"));
-    let server = within("handling a request", move || {
-        let mut server = server;
-        assert!(server.handle_request().expect("it can wait"));
-        server
-    });
+    let (server, handled) = handle_request(server);
+    assert!(handled);
     assert_eq!(asking.join().unwrap(), b"hello");
     assert_eq!(close(server).completed, 1);
 }
