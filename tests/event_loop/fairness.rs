@@ -11,10 +11,10 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::unbounded;
-use socketserver::backend::{Backend, EventLoop};
+use socketserver::backend::EventLoop;
 use socketserver::net::TcpStream;
 use socketserver::sync::channel;
-use socketserver::{Hooks, Incoming, Request, Server};
+use socketserver::{Hooks, Incoming, Request};
 
 use crate::support::cell::{Cell, bind_with};
 use crate::support::client::Client;
@@ -140,15 +140,20 @@ pub fn sending_without_end_starves_nobody(cell: Cell) {
     });
 }
 
+/// A connection whose other end sends until the greed is over, and the thread that does that.
+fn endless(greed: &Greed) -> io::Result<(TcpStream, thread::JoinHandle<()>)> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let stream = TcpStream::connect(listener.local_addr()?)?;
+    let (mut source, _) = listener.accept()?;
+    let over = greed.over.clone();
+    let writing = thread::spawn(move || while !over.load(SeqCst) && source.write_all(&[b'x'; 64 * 1024]).is_ok() {});
+    Ok((stream, writing))
+}
+
 /// A proxy whose upstream sends without end: each of its own sockets' calls need not wait.
 pub fn copying_without_end_starves_nobody(cell: Cell) {
     pings_are_heard(cell, |_, greed| {
-        let endless = std::net::TcpListener::bind("127.0.0.1:0")?;
-        let mut upstream = TcpStream::connect(endless.local_addr()?)?;
-        let (mut source, _) = endless.accept()?;
-        let over = greed.over.clone();
-        let writing =
-            thread::spawn(move || while !over.load(SeqCst) && source.write_all(&[b'x'; 64 * 1024]).is_ok() {});
+        let (mut upstream, writing) = endless(greed)?;
         while greed.goes_on() {
             upstream.read_exact(&mut [0; 16])?;
         }
@@ -186,12 +191,7 @@ pub fn siblings_that_spawn_without_end_starve_nobody(cell: Cell) {
 pub fn pings_are_answered_within_some_turns_of_a_flood(cell: Cell) {
     pings_are_heard(cell, |request, greed| {
         // The client of the tests above only reads; the flood comes from here.
-        let flood = std::net::TcpListener::bind("127.0.0.1:0")?;
-        let mut incoming = TcpStream::connect(flood.local_addr()?)?;
-        let (mut source, _) = flood.accept()?;
-        let over = greed.over.clone();
-        let writing =
-            thread::spawn(move || while !over.load(SeqCst) && source.write_all(&[b'x'; 64 * 1024]).is_ok() {});
+        let (mut incoming, writing) = endless(greed)?;
         let mut piece = [0; 64];
         while greed.goes_on() {
             incoming.read_exact(&mut piece)?;
@@ -260,9 +260,8 @@ pub fn few_are_accepted_in_a_turn(cell: Cell) {
     const CLIENTS: usize = 300;
     let place = cell.place();
     let accepts = Accepts::default();
-    let backend = Box::new(EventLoop::new(1)) as Box<dyn Backend>;
-    let server = Server::new(place.listen().unwrap(), backend, crate::support::echo).hooks(accepts.clone());
-    let running = Running::start(server);
+    let server = bind_with(&place, EventLoop::new(1), crate::support::echo);
+    let running = Running::start(server.hooks(accepts.clone()));
     // So it serves, and hears of the pause before the next.
     assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
     running.handle.pause();
