@@ -14,7 +14,8 @@ pub fn run(name: &str, arguments: &[&str]) {
     let output =
         Command::new("python3").arg(script).args(arguments).stdin(Stdio::null()).output().expect("python3 runs");
     let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(output.status.success(), "{name} {arguments:?}: {}\n{stdout}\n{stderr}", output.status);
+    print!("{stdout}");
+    assert!(output.status.success(), "{name} {arguments:?}: {}\n{stderr}", output.status);
 }
 
 /// Whether `python3` is a program that runs, and new enough for the scripts.
