@@ -1,13 +1,14 @@
 //! [`Live`]: a request in progress, as the rest of the program may touch it: end it, wake it, write to its peer.
 
-use std::fmt;
+mod live_request;
+mod live_set;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use slab::Slab;
 
@@ -18,6 +19,9 @@ use crate::park::{Unparker, has_passed};
 use crate::readiness::Readiness;
 use crate::shutdown::{Control, Phase};
 use crate::socket;
+
+pub use live_request::{Activity, LiveRequest};
+pub(crate) use live_set::LiveSet;
 
 /// A request in progress. The handler's side owns it; the server's [`LiveSet`] and `Sender`s refer to it.
 pub(crate) struct Live {
@@ -187,11 +191,10 @@ impl Live {
     }
 
     fn describe(&self) -> LiveRequest {
-        let activity = self.activity.load(Relaxed);
         LiveRequest {
             peer: self.peer.clone(),
             age: self.began.elapsed(),
-            activity: Activity::ALL.into_iter().find(|known| *known as u8 == activity).unwrap_or(Activity::Running),
+            activity: Activity::of(self.activity.load(Relaxed)),
             bytes_read: self.bytes_read.load(Relaxed),
             bytes_written: self.bytes_written.load(Relaxed),
         }
@@ -233,77 +236,6 @@ impl Live {
     }
 }
 
-#[cold]
-fn cut_off() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "this request has been cut off")
-}
-
-/// A request in progress, as [`Monitor::dump`](crate::Monitor::dump) saw it.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct LiveRequest {
-    /// Whose request it is.
-    pub peer: Addr,
-    /// For how long it has been running.
-    pub age: Duration,
-    /// What its handler did at that moment.
-    pub activity: Activity,
-    /// Bytes of a connection that were read so far.
-    pub bytes_read: u64,
-    /// Bytes that the handler has sent so far.
-    pub bytes_written: u64,
-}
-
-impl fmt::Display for LiveRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LiveRequest { peer, age, activity, bytes_read, bytes_written } = self;
-        write!(f, "{peer}: {activity}, for {age:.1?}, {bytes_read} bytes in, {bytes_written} bytes out")
-    }
-}
-
-/// What the handler of a [`LiveRequest`] does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Activity {
-    /// It computes, or blocks in something that is not of this crate.
-    Running,
-    /// It waits to read.
-    Reading,
-    /// It waits to write.
-    Writing,
-    /// It waits in [`Request::sleep`](crate::Request::sleep) or [`sleep`](crate::sleep).
-    Sleeping,
-    /// It waits for [`Request::offload`](crate::Request::offload) or [`offload`](crate::offload), or runs the work itself, where that
-    /// is done in place.
-    Offloading,
-    /// It waits for something else of this crate: a lock, a channel, a sibling, a socket in [`net`](crate::net).
-    Waiting,
-}
-
-impl Activity {
-    const ALL: [Activity; 6] = [
-        Activity::Running,
-        Activity::Reading,
-        Activity::Writing,
-        Activity::Sleeping,
-        Activity::Offloading,
-        Activity::Waiting,
-    ];
-}
-
-impl fmt::Display for Activity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Activity::Running => "running",
-            Activity::Reading => "waiting to read",
-            Activity::Writing => "waiting to write",
-            Activity::Sleeping => "sleeping",
-            Activity::Offloading => "waiting for offloaded work",
-            Activity::Waiting => "waiting",
-        })
-    }
-}
-
 impl Drop for Live {
     /// Nothing will be sent any more: tells those who wait for room.
     fn drop(&mut self) {
@@ -313,86 +245,7 @@ impl Drop for Live {
     }
 }
 
-/// All requests in progress of one server.
-#[derive(Default)]
-pub(crate) struct LiveSet {
-    requests: Mutex<Slab<Arc<Live>>>,
-}
-
-impl LiveSet {
-    /// Adds a request that begins, and returns its key. It is cut off if all are.
-    pub(crate) fn insert(&self, live: &Arc<Live>) -> usize {
-        let key = lock(&self.requests).insert(live.clone());
-        if live.control.phase() == Phase::Cut {
-            live.cut_at_end();
-        }
-        key
-    }
-
-    pub(crate) fn remove(&self, key: usize) {
-        lock(&self.requests).try_remove(key);
-    }
-
-    /// Ends the idle requests.
-    pub(crate) fn drain(&self) {
-        /// A thread may just have been given the beginning of a message. It has this long to run, and to say that it is not idle.
-        const MOMENT: Duration = Duration::from_millis(2);
-        let blocked = |(_, live): (usize, &Arc<Live>)| live.drain().then(|| live.clone());
-        let blocked: Vec<Arc<Live>> = lock(&self.requests).iter().filter_map(blocked).collect();
-        if !blocked.is_empty() {
-            thread::sleep(MOMENT);
-        }
-        blocked.iter().for_each(|live| live.end_read());
-    }
-
-    /// Cuts all requests off.
-    pub(crate) fn cut(&self) {
-        lock(&self.requests).iter().for_each(|(_, live)| live.cut_at_end());
-    }
-
-    /// The peer of the request that `unparker` wakes.
-    pub(crate) fn peer_of(&self, unparker: &Unparker) -> Option<Addr> {
-        let requests = lock(&self.requests);
-        requests.iter().find(|(_, live)| live.unparker == *unparker).map(|(_, live)| live.peer.clone())
-    }
-
-    /// Describes all requests.
-    pub(crate) fn describe(&self) -> Vec<LiveRequest> {
-        lock(&self.requests).iter().map(|(_, live)| live.describe()).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-    use std::os::unix::net::UnixStream;
-
-    use super::*;
-    use crate::addr::UnixName;
-    use crate::park::Parker;
-
-    /// Its thread has not had the processor since the message began to come.
-    #[test]
-    fn a_drain_spares_who_has_something_to_read() {
-        let (ours, mut peer) = UnixStream::pair().unwrap();
-        let socket = Socket::Connection(ours.try_clone().unwrap().into());
-        let (control, unparker) = (Arc::new(Control::new()), Parker::for_thread(None).unparker());
-        let live = Arc::new(Live::new(socket, Addr::Unix(UnixName::Unnamed), control, unparker, Instant::now()));
-        let requests = LiveSet::default();
-        requests.insert(&live);
-        live.set_idle(true);
-        peer.write_all(b"he").unwrap();
-        requests.drain();
-        peer.write_all(b"llo").unwrap();
-        (&ours).read_exact(&mut [0; 5]).unwrap();
-        requests.drain();
-        assert_eq!(peer.write(b"more").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
-    }
-
-    #[test]
-    fn a_column_of_activities_is_as_wide_as_asked_for() {
-        let lines = Activity::ALL.map(|activity| format!("{activity:26}|{activity:>26}"));
-        assert_eq!(lines[3], "sleeping                  |                  sleeping");
-        assert!(lines.iter().all(|line| line.len() == 53), "{lines:?}");
-    }
+#[cold]
+fn cut_off() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "this request has been cut off")
 }
