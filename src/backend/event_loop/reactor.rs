@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
+use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
@@ -235,29 +236,14 @@ impl Reactor {
                     self.inbox.waker.reset();
                     self.inbox.rung.store(false, SeqCst);
                 }
-                Token(token) => {
-                    let mut seen = Readiness::NONE;
-                    if event.is_readable() {
-                        seen = seen.with(Readiness::READ);
+                Token(token) if token >= SOURCES => {
+                    // Whoever waits for it is unparked, by way of the inbox.
+                    if let Some(source) = self.inbox.source(token - SOURCES) {
+                        source.wake(readiness(event));
                     }
-                    if event.is_writable() {
-                        seen = seen.with(Readiness::WRITE);
-                    }
-                    if event.is_priority() {
-                        // A read ends in front of urgent data, although there is more behind it.
-                        seen = seen.with(Readiness::CLOSED);
-                    }
-                    if event.is_read_closed() || event.is_write_closed() || event.is_error() {
-                        seen = seen.with(Readiness::READ).with(Readiness::WRITE).with(Readiness::CLOSED);
-                    }
-                    if token >= SOURCES {
-                        // Whoever waits for it is unparked, by way of the inbox.
-                        if let Some(source) = self.inbox.source(token - SOURCES) {
-                            source.wake(seen);
-                        }
-                        continue;
-                    }
-                    let slot = token;
+                }
+                Token(slot) => {
+                    let seen = readiness(event);
                     // An event may be late, and concern a task that has had the slot before. That is harmless: whoever is
                     // resumed tries again.
                     if let Some(task) = self.tasks.get_mut(slot) {
@@ -380,6 +366,26 @@ impl Task {
             ready.push(slot);
         }
     }
+}
+
+/// How an event says that its socket is ready.
+#[inline]
+fn readiness(event: &Event) -> Readiness {
+    let mut seen = Readiness::NONE;
+    if event.is_readable() {
+        seen = seen.with(Readiness::READ);
+    }
+    if event.is_writable() {
+        seen = seen.with(Readiness::WRITE);
+    }
+    if event.is_priority() {
+        // A read ends in front of urgent data, although there is more behind it.
+        seen = seen.with(Readiness::CLOSED);
+    }
+    if event.is_read_closed() || event.is_write_closed() || event.is_error() {
+        seen = seen.with(Readiness::READ).with(Readiness::WRITE).with(Readiness::CLOSED);
+    }
+    seen
 }
 
 /// Drops what was to run on a loop and never will. In it are a user's values, whose destructors may panic.
