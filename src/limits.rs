@@ -85,7 +85,7 @@ impl Limits {
         if let Some(peer) = peer {
             let mut peers = lock(&self.shared.peers);
             // No entry is made for a peer that is turned away: there may be very many.
-            if peers.get(&peer).is_some_and(|count| *count >= max) || max == 0 {
+            if peers.get(&peer).copied().unwrap_or(0) >= max {
                 return Err(Lack::PerPeer(max));
             }
             *peers.entry(peer).or_default() += 1;

@@ -238,7 +238,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
     #[doc(alias = "server_activate")]
     pub fn activate(&mut self) -> io::Result<()> {
         self.enter()?;
-        self.leave();
+        self.backend.deactivate();
         Ok(())
     }
 

@@ -12,8 +12,8 @@
 //! prints what still comes. To a datagram socket it sends each line as a datagram.
 //!
 //! It ends with 0; with 1 and a line that says why, if nobody listens, an answer does not come in time, or the connection ends
-//! where it should not; with 2 if it was called wrongly. `run` ends with the status of the command,
-//! or with 0 where a datagram does not tell it.
+//! where it should not; with 2 if it was called wrongly. `run` ends with the status of the command, or with 0 where a datagram does
+//! not tell it.
 
 mod connection;
 mod run;

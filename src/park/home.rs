@@ -79,10 +79,9 @@ impl Source {
 
     /// The socket has become ready.
     pub(crate) fn wake(&self, seen: Readiness) {
-        lock(&self.waiting)
-            .iter()
-            .filter(|(interest, _)| interest.has(seen))
-            .for_each(|(_, unparker)| unparker.unpark());
+        for (_, unparker) in lock(&self.waiting).iter().filter(|(interest, _)| interest.has(seen)) {
+            unparker.unpark();
+        }
     }
 }
 

@@ -33,7 +33,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
         // A listener or a backend of somebody's own may panic. What runs on this thread ends here all the same: nobody else could end it.
         let result = catch_unwind(AssertUnwindSafe(|| serve(self)));
         self.service.control.end();
-        self.leave();
+        self.backend.deactivate();
         result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
@@ -55,10 +55,6 @@ impl<L: Listener, B: Backend> Server<L, B> {
         self.ready = true;
         self.backend.activate(&Sources { listener: self.listener.as_fd(), waker: &waker, service: &self.service })?;
         Ok(())
-    }
-
-    pub(super) fn leave(&mut self) {
-        self.backend.deactivate();
     }
 
     /// Waits, gets what there is, and does what is due.
@@ -98,13 +94,9 @@ impl<L: Listener, B: Backend> Server<L, B> {
 
     /// Whether another request may be got now.
     pub(super) fn may_get(&self) -> bool {
-        (self.has_room() || self.turns_away())
+        (self.lack().is_none() || self.turns_away())
             && !self.service.control.is_paused()
             && self.backoff.remaining().is_none()
-    }
-
-    fn has_room(&self) -> bool {
-        self.lack().is_none()
     }
 
     /// Why there is no room for one more request; `None` if there is.

@@ -1,6 +1,6 @@
 //! [`Answers`]: the replies to datagrams that a loop is about to send.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use crate::job::Answer;
@@ -18,17 +18,11 @@ const WAIT: Duration = Duration::from_micros(100);
 pub(super) struct Answers {
     /// In the order in which their handlers ended.
     list: RefCell<Vec<Answer>>,
-    /// When the first one has waited long enough.
-    due: Cell<Option<Instant>>,
 }
 
 impl Answers {
     pub(super) fn push(&self, answer: Answer) {
-        let mut list = self.list.borrow_mut();
-        if list.is_empty() {
-            self.due.set(answer.began().checked_add(WAIT));
-        }
-        list.push(answer);
+        self.list.borrow_mut().push(answer);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -38,7 +32,7 @@ impl Answers {
     /// Whether they are to be sent before another handler runs.
     pub(super) fn are_due(&self, now: Instant) -> bool {
         let list = self.list.borrow();
-        list.len() >= MOST || (!list.is_empty() && self.due.get().is_some_and(|due| now >= due))
+        list.len() >= MOST || list.first().is_some_and(|first| now.saturating_duration_since(first.began()) >= WAIT)
     }
 
     /// Sends them, and gives back those that cannot be sent now.
