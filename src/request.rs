@@ -242,11 +242,11 @@ impl Request {
         Ok(Sender::new(&self.core.live))
     }
 
-    /// Sends a datagram to `addr` at once, beside the reply.
+    /// Sends a datagram to `addr` at once, beside the reply. Where the system has no room for it, this waits, up to the write timeout.
     ///
     /// # Errors
     ///
-    /// `Unsupported` if this request is a connection; the system's otherwise.
+    /// `Unsupported` if this request is a connection; `TimedOut`; `ConnectionAborted` if the request is cut off; the system's otherwise.
     pub fn send_to(&mut self, bytes: &[u8], addr: &Addr) -> io::Result<usize> {
         self.core.or_spend(datagram::send_to(&self.core, bytes, addr))
     }

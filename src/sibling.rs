@@ -77,7 +77,7 @@ impl<T: Send, F: FnOnce() -> T + Send> Sibling for Beside<F, T> {
     }
 }
 
-/// Waits for what was started with [`spawn`].
+/// Waits for what was started with [`spawn`]. Dropping it waits for nothing, and ends nothing.
 pub struct JoinHandle<T> {
     shared: Arc<Shared<T>>,
 }

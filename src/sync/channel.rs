@@ -165,7 +165,7 @@ impl<T> Receiver<T> {
         Ok(value)
     }
 
-    /// The values, until there is no sender any more.
+    /// The values, each received as by [`recv`](Receiver::recv), until that fails.
     pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
         std::iter::from_fn(|| self.recv().ok())
     }
