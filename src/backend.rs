@@ -38,9 +38,9 @@
 //!   blocking call stops all of its requests. [`offload`](crate::Request::offload) helps where that is the exception: each call goes to
 //!   another thread and back, and no more run at a time than there are threads in its pool.
 //! * **Computing costs the same everywhere.** On threads, the system shares the core out in slices, so a short request may come before a long
-//!   one; on the event loop whoever comes first is served first, which keeps the longest latency short if all take about as long.
-//! * **A thread for each connection or datagram is expensive if they are short.** The pool has its threads already; for datagrams, even one at a time
-//!   is better, and the event loop is better still, as it sends the replies to many with one call.
+//!   one; on the event loop requests run in the order in which they come, which keeps the longest latency short if all take about as long.
+//! * **A thread for each connection or datagram is expensive if they are short.** The pool has its threads already. For datagrams, even one
+//!   at a time is better, and the event loop is better still, as it sends the replies to many with one call.
 //! * **The pool is a limit**: never more than so many handlers, whatever comes. Connections that stay open occupy it.
 //! * **More loops are for more cores.** On one core, several loops cost what one does or a little more, and take turns in slices of
 //!   milliseconds.

@@ -121,7 +121,7 @@ impl Drop for Coroutine {
 /// How often a coroutine that catches its unwinding, and goes on, is unwound again.
 const UNWINDS: usize = 1000;
 
-/// What the stack of a coroutine that is dropped is unwound with. It is no panic, though whoever catches it may take it for one.
+/// The payload that unwinds the stack of a dropped coroutine. It is no panic, though code that catches it may take it for one.
 pub(crate) struct Unwound;
 
 /// The body's own end of a [`Coroutine`]: with this it suspends itself.

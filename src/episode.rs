@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// How long there must be no trouble before the next is told again: so a limit that is met all day long is a line a minute at the most,
-/// whoever brings that about.
+/// How long there must be no trouble before the next is told again: so a limit that is met all day long is a line a minute at the most.
 const QUIET: Duration = Duration::from_secs(60);
 
 /// Trouble that comes again and again. It is over when there has been none for a minute.

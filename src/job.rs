@@ -50,7 +50,7 @@ impl Job {
         }
     }
 
-    /// Serves the request in a context that runs nothing else. The reply to a datagram is left to whoever calls this.
+    /// Serves the request in a context that runs nothing else. The reply to a datagram is left to the caller.
     pub(crate) fn run_in(mut self, context: &Rc<Context>, began: Instant) -> Option<Answer> {
         let (ticket, incoming) = self.waiting.take()?;
         let service = &*ticket.service;

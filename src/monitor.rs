@@ -35,7 +35,7 @@ impl Monitor {
         self.counters.snapshot(self.limits.live())
     }
 
-    /// The requests in progress, in no particular order. Whoever begins or ends a request waits while this looks.
+    /// The requests in progress, in no particular order. No request begins or ends while this looks.
     pub fn dump(&self) -> Vec<LiveRequest> {
         self.live.describe()
     }

@@ -10,8 +10,8 @@ use crate::lock::lock;
 use crate::park::Unparker;
 use crate::socket::{self, Blocking};
 
-/// The queue of one connection. Whoever writes sends at once what the kernel takes; what it does not take of a message of
-/// others is queued here, and the connection's own side sends it whenever it waits.
+/// The queue of one connection. Every writer sends at once what the kernel takes. What it does not take of a message of others is
+/// queued here, and the connection's own side sends it whenever it waits.
 #[derive(Default)]
 pub(crate) struct Outbox {
     queue: Mutex<Queue>,
@@ -74,7 +74,7 @@ impl Outbox {
         queue.writers.push(writer);
     }
 
-    /// Unparks whoever waits for room.
+    /// Unparks those who wait for room.
     pub(crate) fn wake_writers(&self) {
         lock(&self.queue).wake_writers();
     }

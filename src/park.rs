@@ -203,7 +203,8 @@ impl Context {
         self.live.get()?.upgrade()
     }
 
-    /// Fails once the request has been cut off, or the loop. Whoever tries again all the same lets the others run.
+    /// Fails once the request, or its loop, has been cut off. A failure counts as a call: a caller that tries again all the same lets
+    /// the others run.
     pub(crate) fn check(&self) -> io::Result<()> {
         let checked = match self.live() {
             Some(live) => {
@@ -314,7 +315,7 @@ impl Context {
 
     /// Lets the others of this thread run, where there are others.
     pub(crate) fn yield_now(&self) {
-        // While panicking there is no turn to give, which is no failure of whoever offers it.
+        // It fails while panicking: then the caller just goes on.
         if let Ok(seen) = self.parker.yield_now() {
             self.learn(seen);
         }

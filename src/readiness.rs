@@ -13,10 +13,8 @@ impl Readiness {
     /// The peer has closed, has sent urgent data, or the connection is broken: no further event need come, so reads must be tried to
     /// the end.
     pub(crate) const CLOSED: Readiness = Readiness(4);
-
     /// The loop ends: cut the request off.
     pub(crate) const CUT: Readiness = Readiness(8);
-
     /// The loop is gone: unwind the stack. (See `coroutine::Unwound`.)
     pub(crate) const UNWIND: Readiness = Readiness(16);
 

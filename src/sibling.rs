@@ -51,7 +51,7 @@ pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io
 struct Beside<F, T> {
     live: Option<Weak<Live>>,
     work: F,
-    /// Last: when this never runs, whoever joins learns of it when the work is gone.
+    /// Last: if this never runs, who joins learns that after the work is gone.
     end: End<T>,
 }
 
@@ -143,7 +143,7 @@ enum State<T> {
 }
 
 impl<T> Shared<T> {
-    /// Says that it has ended, and tells whoever joins.
+    /// Says that it has ended, and wakes who joins.
     fn end(&self, outcome: Option<thread::Result<T>>) {
         let before = std::mem::replace(&mut *lock(&self.state), State::Ended(outcome));
         if let State::Running(Some(waiting)) = before {

@@ -14,7 +14,7 @@
 //!
 //! | it waits in | a drain | a cut |
 //! |---|---|---|
-//! | [`Mutex::lock`] | goes on waiting | goes on waiting: whoever holds it is being cut off as well, or is none of the server's requests |
+//! | [`Mutex::lock`] | goes on waiting | goes on waiting: its holder is being cut off as well, or is no request of the server |
 //! | [`Condvar::wait`], `wait_timeout` | returns early, once | returns early |
 //! | [`Condvar::wait_while`] | goes on waiting, after another look at the condition | goes on waiting, likewise |
 //! | a channel's `send`, `recv`, `recv_timeout` | goes on waiting | fails |

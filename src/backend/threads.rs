@@ -29,7 +29,7 @@ impl Threads {
         self.handles.len()
     }
 
-    /// Starts a thread. Those that have ended are joined before, so that whoever takes no turns keeps none of them.
+    /// Starts a thread, after joining those that have ended: so they do not pile up where nobody takes turns and reaps.
     ///
     /// # Errors
     ///

@@ -16,7 +16,7 @@ use crate::socket;
 pub struct Tcp {
     fd: OwnedFd,
     addr: Addr,
-    /// How to open it again; `None` if it was adopted, so that only whoever opened it knows.
+    /// How to open it again; `None` if it was adopted: only its opener knows.
     options: Option<TcpOptions>,
     timeout: Option<Duration>,
     /// A drain has ended it.

@@ -100,8 +100,8 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// A coroutine's name within its loop. It is given again after four billion others at the earliest; whoever is woken by mistake tries
-/// again.
+/// A coroutine's name within its loop. It is given again after four billion others at the earliest; a task that is woken by mistake
+/// tries again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TaskId(pub(crate) u64);
 

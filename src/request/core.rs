@@ -73,7 +73,7 @@ impl Core {
         self.busy.set(!between || self.held_busy.get());
     }
 
-    /// Says whether this thread may block at a message boundary. Whoever can be unparked sees a drain by itself.
+    /// Says whether this thread may block at a message boundary. One that parks sees a drain by itself.
     pub(super) fn say_idle(&self, idle: bool) {
         if self.context.parker.may_block() {
             self.live.set_idle(idle);

@@ -109,7 +109,7 @@ impl<T> Clone for Sender<T> {
 impl<T> Drop for Sender<T> {
     /// The last one ends the channel: the receivers learn it.
     fn drop(&mut self) {
-        // Before it is counted: so whoever is the last to be counted finds all the others gone.
+        // Before it is counted: so when the last one is counted, all are gone.
         self.inner = None;
         if self.waiting.senders_left.fetch_sub(1, SeqCst) == 1 {
             self.waiting.receivers.wake_all();

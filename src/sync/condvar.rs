@@ -75,8 +75,8 @@ impl Condvar {
         Ok(guard)
     }
 
-    /// As [`wait`](Condvar::wait), for `timeout` at the most; `true` if that has passed and nobody has notified this. Whoever is notified
-    /// in time has been, however long it takes to get the mutex back.
+    /// As [`wait`](Condvar::wait), for `timeout` at the most; `true` if that has passed without a notification. One that came in time
+    /// counts, however long it took to get the mutex back.
     ///
     /// # Errors
     ///
@@ -115,7 +115,7 @@ impl Condvar {
         let context = park::current();
         let me = context.parker.unparker();
         let mutex = guard.mutex;
-        // Added before the mutex is given back: whoever changes something after that notifies this one, too.
+        // Added before the mutex is given back: a change after that notifies this one, too.
         let place = self.waiters.queue_up(&me);
         drop(guard);
         // If it cannot wait, it returns early, as it may. In a destructor of a panic it never could.

@@ -37,7 +37,7 @@ impl Waiters {
     pub(super) fn wait<R>(&self, until: Option<Instant>, mut attempt: impl FnMut() -> Option<R>) -> io::Result<R> {
         let context = park::current();
         let me = context.parker.unparker();
-        // Before the first try: whoever is unwound here has taken nothing with it.
+        // Before the first try: a caller that is unwound here takes nothing with it.
         context.spend(0);
         loop {
             if let Some(result) = attempt() {
@@ -115,8 +115,8 @@ impl Waiters {
     }
 }
 
-/// The place of one who waits, for one wait. Whoever just drops it has given up, or is unwound in the middle of its wait, because its
-/// loop is gone: if it has been woken already, the next one is woken instead.
+/// The place of one who waits, for one wait. It is dropped by one who gives up, or who is unwound in the middle of its wait because its
+/// loop is gone: if that one has been woken already, the next one is woken instead.
 #[must_use = "who has no place is not woken"]
 pub(super) struct Place<'a> {
     waiters: &'a Waiters,
@@ -142,7 +142,7 @@ impl Drop for Place<'_> {
     }
 }
 
-/// The place of one who waits in turn. Whoever just drops it is unwound, and may have been woken: so the next one is.
+/// The place of one who waits in turn. It is dropped by one who is unwound, and who may have been woken: so the next one is.
 struct Turn<'a> {
     waiters: &'a Waiters,
     ticket: Ticket,

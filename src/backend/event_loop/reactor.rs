@@ -123,7 +123,7 @@ impl Reactor {
         }
     }
 
-    /// Waits for events, for `timeout` at the most, and resumes whoever they concern; `true` if the listener had one.
+    /// Waits for events, for `timeout` at the most, and resumes the tasks that they concern; `true` if the listener had one.
     pub(super) fn turn(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let listener = self.wait(timeout)?;
         park::step_aside(|| {
@@ -231,20 +231,20 @@ impl Reactor {
             match event.token() {
                 LISTENER => listener = true,
                 WAKER => {
-                    // In this order, and before the inbox is looked into: whoever finds it rung has its message taken in this
-                    // turn, and whoever finds it cleared rings again.
+                    // In this order, and before the inbox is looked into: a sender that finds it rung has its message taken in
+                    // this turn, and one that finds it cleared rings again.
                     self.inbox.waker.reset();
                     self.inbox.rung.store(false, SeqCst);
                 }
                 Token(token) if token >= SOURCES => {
-                    // Whoever waits for it is unparked, by way of the inbox.
+                    // Those who wait for it are unparked, by way of the inbox.
                     if let Some(source) = self.inbox.source(token - SOURCES) {
                         source.wake(readiness(event));
                     }
                 }
                 Token(slot) => {
                     let seen = readiness(event);
-                    // An event may be late, and concern a task that has had the slot before. That is harmless: whoever is
+                    // An event may be late, and concern a task that has had the slot before. That is harmless: a task that is
                     // resumed tries again.
                     if let Some(task) = self.tasks.get_mut(slot) {
                         task.seen = task.seen.with(seen);
