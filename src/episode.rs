@@ -13,7 +13,7 @@ pub(crate) struct Episode {
 }
 
 impl Episode {
-    /// Notes that there is trouble; whether that begins an episode, and is to be told.
+    /// Notes that there is trouble. `true` if that begins an episode, and is to be told.
     pub(crate) fn trouble(&mut self) -> bool {
         let now = Instant::now();
         let before = self.last.replace(now);

@@ -157,7 +157,8 @@ pub trait Framing {
     /// `InvalidData` if this is no frame, or one over the limit.
     fn decode(&self, bytes: &[u8], seen: usize) -> io::Result<Decoded>;
 
-    /// Says what of `rest` is a payload, where the stream has ended within a frame: `rest` is what came of it, at least a byte.
+    /// Says what of `rest` is a payload when the stream has ended within a frame. `rest` is what has come of that frame, at least one
+    /// byte.
     ///
     /// # Errors
     ///
@@ -172,8 +173,8 @@ pub trait Framing {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the payload is over the limit, or this framing cannot say it; nothing has been written then. Those of
-    /// the writer; then a part of the frame may have been written.
+    /// `InvalidInput` if the payload is over the limit, or this framing cannot express it; nothing has been written then. Those of
+    /// the writer; a part of the frame may have been written then.
     fn write_frame(&self, to: &mut dyn Write, payload: &[u8]) -> io::Result<()>;
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Outbox {
 #[derive(Default)]
 struct Queue {
     bytes: VecDeque<u8>,
-    /// The handler has sent a part of a message: nothing may come between.
+    /// The handler has sent a part of a message: nothing may come before the rest of it.
     mid_message: bool,
     /// Nothing more will be written: when all is sent, the peer is to read the end.
     finished: bool,
@@ -60,7 +60,7 @@ impl Outbox {
         Ok(sent < message.len())
     }
 
-    /// Ends the writing direction when all that has been written is sent; whether that is to be waited for.
+    /// Ends the writing direction when all that has been written is sent. `true` if some of it is still to be sent.
     pub(crate) fn finish(&self, fd: BorrowedFd<'_>) -> bool {
         let mut queue = lock(&self.queue);
         queue.finished = true;
@@ -79,7 +79,7 @@ impl Outbox {
         lock(&self.queue).wake_writers();
     }
 
-    /// Sends what is queued, as far as the kernel takes it; whether the rest waits for the kernel to take more. Behind half a message
+    /// Sends what is queued, as far as the kernel takes it. `true` if the rest waits for the kernel to take more. Behind half a message
     /// of the handler's it waits for the other half instead.
     ///
     /// # Errors
@@ -132,7 +132,7 @@ impl Outbox {
 }
 
 impl Queue {
-    /// Ends the writing direction if it is finished and all is sent. Whether all is sent.
+    /// Ends the writing direction if it is finished and all is sent. `true` if all is sent.
     fn end(&self, fd: BorrowedFd<'_>) -> bool {
         let sent = self.bytes.is_empty() && !self.mid_message;
         if self.finished && sent {

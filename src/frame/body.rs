@@ -9,7 +9,7 @@ use super::{Frames, Framing};
 /// It ends after exactly that many bytes, or fails with `UnexpectedEof` if the stream ends before. What is not read of it,
 /// [`Frames::next`] skips.
 ///
-/// As it is [`BufRead`], a body can be read without a copy; with [`io::copy`] it goes to a file through 8 KiB on the stack.
+/// A body is [`BufRead`], so it can be read without a copy; with [`io::copy`] it goes to a file through 8 KiB on the stack.
 pub struct Body<'a, R: BufRead, F: Framing> {
     frames: &'a mut Frames<R, F>,
     left: u64,

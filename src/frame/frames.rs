@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::{Body, Decoded, Framing};
 
-/// As little of a read is taken at a time, while the end of a frame that straddles reads is searched for.
+/// How much of a read is taken at a time while the end of a frame that straddles reads is searched for.
 const STEP: usize = 256;
 
 /// Reads the frames of a stream, one after another.
@@ -40,7 +40,7 @@ pub struct Frames<R: BufRead, F: Framing> {
     until: Option<usize>,
     /// Bytes of bodies that nobody has read: they are skipped.
     pub(super) unread: u64,
-    /// Tells the reader, before each read, whether it is waited for a frame's first byte; and `false` once a frame is there.
+    /// Tells the reader, before each read, whether a frame's first byte is waited for; and `false` once a frame is there.
     say_idle: fn(&mut R, bool),
 }
 
@@ -57,7 +57,7 @@ impl<R: BufRead, F: Framing> Frames<R, F> {
         Frames::with_idle(reader, framing, |_, _| {})
     }
 
-    /// As [`new`](Frames::new), for a reader that wants to know when it is waited for a frame's first byte.
+    /// As [`new`](Frames::new), for a reader that wants to know when a frame's first byte is waited for.
     pub(crate) fn with_idle(reader: R, framing: F, say_idle: fn(&mut R, bool)) -> Frames<R, F> {
         Frames { reader, framing, lent: Lent::Nothing, gathered: Vec::new(), until: None, unread: 0, say_idle }
     }

@@ -54,7 +54,7 @@ impl<R: BufRead, F: Framing> Frames<R, F> {
 ///
 /// # Errors
 ///
-/// Those of [`Framing::write_frame`], and `InvalidInput` if the value cannot be said in JSON; nothing has been written then.
+/// Those of [`Framing::write_frame`], and `InvalidInput` if the value cannot be expressed in JSON; nothing has been written then.
 pub fn write_json<T: Serialize + ?Sized>(framing: &dyn Framing, to: &mut dyn Write, value: &T) -> io::Result<()> {
     let json = serde_json::to_vec(value).map_err(|error| invalid_input(error.to_string()))?;
     framing.write_frame(to, &json)

@@ -37,8 +37,8 @@ use super::{Decoded, Framing, MAX_FRAME_LENGTH, check_incoming, check_outgoing, 
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// Writing is the reverse of reading: header bytes that are skipped are written as zeros, and such that are given must be there
-/// in the payload, with the right length.
+/// Writing is the reverse of reading: header bytes that are skipped are written as zeros; those that are given must be in the payload,
+/// with the right length.
 ///
 /// Two things are stricter than in tokio-util: a length that would end the frame within its own header is an error, and the
 /// limit is for what is given, both ways.

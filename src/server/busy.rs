@@ -50,7 +50,7 @@ impl Busy {
     }
 }
 
-/// Discards what has come in; whether the peer has closed, or sends without end.
+/// Discards what has come in. `true` if the peer has closed, or sends without end.
 fn is_over(connection: &OwnedFd) -> bool {
     /// Reads of 4 KiB in one turn.
     const READS: usize = 64;
