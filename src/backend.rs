@@ -60,8 +60,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
+use crate::deadline::deadline;
 use crate::job::{Job, Service};
-use crate::park::{deadline, poll};
+use crate::park::poll;
 use crate::waker::Waker;
 
 pub use event_loop::EventLoop;

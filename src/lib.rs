@@ -103,10 +103,11 @@ mod sibling;
 mod job;
 mod live;
 mod outbox;
-// Where a request waits: a thread, or a coroutine.
+// Where a request waits, a thread or a coroutine, and until when.
 mod park;
 mod coroutine;
 mod readiness;
+mod deadline;
 mod waker;
 // The system's calls, and the memory that they fill.
 mod socket;

@@ -13,9 +13,10 @@ use std::time::Instant;
 use slab::Slab;
 
 use crate::addr::Addr;
+use crate::deadline::has_passed;
 use crate::lock::lock;
 use crate::outbox::Outbox;
-use crate::park::{Unparker, has_passed};
+use crate::park::Unparker;
 use crate::readiness::Readiness;
 use crate::shutdown::{Control, Phase};
 use crate::socket;

@@ -16,6 +16,7 @@ use self::busy::Busy;
 use self::full::Full;
 use crate::addr::{Addr, ToAddr};
 use crate::backend::Backend;
+use crate::deadline::deadline;
 use crate::handler::HandlerFactory;
 use crate::hooks::{Hooks, NoHooks};
 use crate::job::Service;
@@ -23,7 +24,6 @@ use crate::limits::Limits;
 use crate::listener::{Bind, Listener};
 use crate::live::LiveSet;
 use crate::monitor::Monitor;
-use crate::park::deadline;
 use crate::shutdown::{Control, ShutdownHandle, Stop};
 use crate::stats::{Counters, Stats};
 

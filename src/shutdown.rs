@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
+use crate::deadline::{deadline, earlier};
 use crate::lock::lock;
-use crate::park::{deadline, earlier};
 use crate::waker::Waker;
 
 /// Ends a server's [`serve_forever`](crate::Server::serve_forever), from any thread, any handler and any backend.

@@ -10,9 +10,10 @@ use rustix::event::PollFd;
 use rustix::io::Errno;
 
 use crate::addr::{Addr, Scheme};
+use crate::deadline::{deadline, earlier, has_passed, in_time};
 use crate::live::Activity;
 use crate::lock::lock;
-use crate::park::{self, Context, Home, Source, deadline, has_passed, in_time};
+use crate::park::{self, Context, Home, Source};
 use crate::readiness::Readiness;
 use crate::socket::{self, Blocking};
 
@@ -55,7 +56,7 @@ impl Waiting {
                 // A Unix server whose queue is full: nothing tells when it has room again.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && addr.scheme() == Scheme::Unix => {
                     let retry = deadline(Some(pause));
-                    pause_until(park::earlier(retry, until))?;
+                    pause_until(earlier(retry, until))?;
                     in_time(until)?;
                     pause = (pause * 2).min(Duration::from_millis(32));
                 }

@@ -11,8 +11,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::deadline::{deadline, earlier};
 use crate::live::{Activity, Live, Socket};
-use crate::park::{Context, deadline, earlier};
+use crate::park::Context;
 use crate::readiness::Readiness;
 use crate::socket::Blocking;
 

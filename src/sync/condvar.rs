@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::mutex::MutexGuard;
 use super::waiters::Waiters;
+use crate::deadline::{deadline, has_passed};
 use crate::live::Activity;
-use crate::park::{self, deadline, has_passed};
+use crate::park;
 
 /// A condition variable for [`Mutex`](super::Mutex). As [`std::sync::Condvar`], but waiting parks the coroutine on an event loop.
 ///

@@ -6,9 +6,10 @@ use std::mem::ManuallyDrop;
 use std::sync::Mutex;
 use std::time::Instant;
 
+use crate::deadline::in_time;
 use crate::live::Activity;
 use crate::lock::lock;
-use crate::park::{self, Unparker, in_time};
+use crate::park::{self, Unparker};
 
 /// Those who wait, in the order in which they came.
 #[derive(Default)]
