@@ -3,6 +3,7 @@
 //! Everything that waits does so in a loop that tries again: a park may end early, for no reason that concerns it.
 
 mod home;
+mod offload;
 mod parker;
 
 use std::cell::{Cell, OnceCell};
@@ -10,12 +11,13 @@ use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::deadline::{deadline, earlier, has_passed};
 use crate::live::{Activity, Live};
 use crate::readiness::Readiness;
+
+pub use offload::offload;
 
 pub(crate) use home::{Home, Sibling, Source, TaskId, Unparker, Work};
 pub(crate) use parker::{Interest, Parker, TaskParker, poll, poll_flags};
@@ -126,50 +128,6 @@ pub fn sleep(duration: Duration) -> io::Result<()> {
     }
 }
 
-/// Runs work that blocks or computes for long, and returns its result: on an event loop on a thread of a bounded pool, elsewhere in
-/// place. If the work panics, so does this.
-///
-/// A handler that has its request at hand calls [`Request::offload`](crate::Request::offload), which heeds the request's deadline, too.
-///
-/// # Errors
-///
-/// `ConnectionAborted` if the caller's request is cut off: the work does not begin then, or its result is dropped. The system's, if no
-/// thread can be started for it.
-pub fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-    let context = current();
-    // Also where the work runs in place, so that nothing below would wait and check.
-    context.check()?;
-    let result = context.begin_offload(work)?;
-    loop {
-        if let Some(value) = result.take()? {
-            return Ok(value);
-        }
-        context.check()?;
-        context.park(Activity::Offloading, None)?;
-    }
-}
-
-/// The result of offloaded work, once there is one.
-pub(crate) struct Offloaded<T> {
-    result: crossbeam_channel::Receiver<thread::Result<T>>,
-    /// Its drop says that nobody waits any more: the work does not begin then.
-    _wanted: Arc<()>,
-}
-
-impl<T> Offloaded<T> {
-    /// The result; `None` if the work is not done.
-    pub(crate) fn take(&self) -> io::Result<Option<T>> {
-        match self.result.try_recv() {
-            Ok(Ok(value)) => Ok(Some(value)),
-            Ok(Err(panic)) => std::panic::resume_unwind(panic),
-            Err(crossbeam_channel::TryRecvError::Empty) => Ok(None),
-            Err(crossbeam_channel::TryRecvError::Disconnected) => {
-                Err(io::Error::other("the offloaded work was dropped: its server is closing"))
-            }
-        }
-    }
-}
-
 impl Context {
     pub(crate) fn new(parker: Parker) -> Rc<Context> {
         Rc::new(Context {
@@ -225,32 +183,6 @@ impl Context {
         if live.is_draining() && matches!(self.parker, Parker::Thread(_)) {
             live.cut_if_late();
         }
-    }
-
-    /// Begins to run work where it may block. When it is done, it unparks this. If nobody waits for it any more when its turn comes, it is
-    /// dropped instead, so that those who are late do not make others late.
-    pub(crate) fn begin_offload<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> io::Result<Offloaded<T>> {
-        let (give, result) = crossbeam_channel::bounded(1);
-        let unparker = self.parker.unparker();
-        let wanted = Arc::new(());
-        let waiting = Arc::downgrade(&wanted);
-        let work = Box::new(move || {
-            if waiting.strong_count() == 0 {
-                return;
-            }
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-            // Nobody listens if the request was cut off meanwhile.
-            let _ = give.send(outcome);
-            unparker.unpark();
-        });
-        match self.own_live() {
-            Some(live) => live.during(Activity::Offloading, || self.parker.offload(work))?,
-            None => self.parker.offload(work)?,
-        }
-        Ok(Offloaded { result, _wanted: wanted })
     }
 
     /// Waits until unparked or until the deadline, or for less. If this is a request, `activity` is what it does meanwhile.
