@@ -1,35 +1,19 @@
 //! The watchdog of the event loop: who holds up a loop is named while it does.
 
+mod support;
+
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::{Level, LevelFilter, Log, Metadata, Record};
 use socketserver::backend::EventLoop;
 use socketserver::listener::Tcp;
 use socketserver::{Monitor, Request, Server};
 
-/// Keeps the warnings of this process.
-struct Warnings(Mutex<Vec<String>>);
-
-static WARNINGS: Warnings = Warnings(Mutex::new(Vec::new()));
-
-impl Log for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= Level::Warn
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
-            self.0.lock().expect("no panic").push(record.args().to_string());
-        }
-    }
-
-    fn flush(&self) {}
-}
+use support::child::{keep_log, kept_lines};
 
 /// Holds the thread until the watchdog has counted `holds` holds; `false` after 30 seconds.
 fn hold(monitor: &Monitor, holds: u64) -> bool {
@@ -46,9 +30,7 @@ fn hold(monitor: &Monitor, holds: u64) -> bool {
 /// The second hold comes after a pause in which the watchdog goes to sleep.
 #[test]
 fn a_handler_that_holds_its_loop_is_named_each_time() {
-    // Another test of this process may have set it.
-    let _ = log::set_logger(&WARNINGS);
-    log::set_max_level(LevelFilter::Warn);
+    keep_log();
     let monitor: Arc<OnceLock<Monitor>> = Arc::default();
     let shared = monitor.clone();
     let handler = move |request: &mut Request| -> io::Result<()> {
@@ -82,8 +64,8 @@ fn a_handler_that_holds_its_loop_is_named_each_time() {
     serving.join().expect("no panic").expect("serving ends well").expect("closing ends well");
 
     let peer = client.local_addr().expect("an address").to_string();
-    let warnings = WARNINGS.0.lock().expect("no panic");
-    assert_eq!(warnings.iter().filter(|warning| warning.contains(&peer)).count(), 2, "{warnings:?}");
+    let warnings = kept_lines(&peer);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
 }
 
 /// Each is there already when it is handled, so that the loop does not wait before; in between, the watchdog goes to sleep.
