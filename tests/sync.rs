@@ -3,9 +3,9 @@
 #[macro_use]
 #[path = "support/on_every_backend.rs"]
 mod on_every_backend;
+mod support;
 
 use std::io::{self, BufRead, Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, LazyLock};
 use std::thread;
@@ -13,7 +13,11 @@ use std::time::{Duration, Instant};
 
 use socketserver::backend::{Backend, BackendName, EventLoop};
 use socketserver::sync::{Condvar, Mutex, channel};
-use socketserver::{AnyServer, HandlerFactory, Request, ShutdownHandle, listener, spawn};
+use socketserver::{HandlerFactory, Request, spawn};
+
+use support::cell::{Kind, Place, bind_with};
+use support::client::Client;
+use support::running::Running;
 
 /// One loop, so that whoever blocked it would block everybody.
 fn backend(name: BackendName) -> Box<dyn Backend> {
@@ -23,32 +27,14 @@ fn backend(name: BackendName) -> Box<dyn Backend> {
     }
 }
 
-struct Running {
-    addr: SocketAddr,
-    handle: ShutdownHandle,
-    serving: thread::JoinHandle<io::Result<usize>>,
+fn serve<K>(name: BackendName, handler: impl HandlerFactory<K>) -> Running {
+    Running::start(bind_with(&Place::new(Kind::Tcp4), backend(name), handler))
 }
 
-fn serve<Kind>(name: BackendName, handler: impl HandlerFactory<Kind>) -> Running {
-    let listener = listener::bind("tcp://127.0.0.1:0").expect("a listener");
-    let mut server = AnyServer::new(listener, backend(name), handler);
-    let (addr, handle) = (server.local_addr().as_inet().expect("an IP address"), server.shutdown_handle());
-    let serving = thread::spawn(move || server.serve_forever().map(|served| served.cut));
-    Running { addr, handle, serving }
-}
-
-impl Running {
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.addr).expect("a connection");
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
-        stream
-    }
-
-    /// Ends serving, and says how many requests had to be cut off.
-    fn stop(self, grace: Duration) -> usize {
-        self.handle.drain(grace);
-        self.serving.join().expect("no panic").expect("serving ends well")
-    }
+/// Ends serving, and says how many requests had to be cut off.
+fn stop(running: Running, grace: Duration) -> usize {
+    running.handle.drain(grace);
+    running.ended().1.cut
 }
 
 /// Each client's request holds the lock while it waits for its client twice: no two are ever in there.
@@ -69,7 +55,7 @@ fn a_mutex_is_held_across_io(name: BackendName) {
     });
     let clients: Vec<_> = (0..16)
         .map(|_| {
-            let mut stream = running.connect();
+            let mut stream = Client::connect(&running.addr);
             thread::spawn(move || {
                 stream.write_all(b"a\nb\n").expect("a write");
                 let mut text = String::new();
@@ -83,7 +69,7 @@ fn a_mutex_is_held_across_io(name: BackendName) {
     let mut numbers: Vec<usize> = replies.iter().map(|text| text[3..].trim().parse().expect("a number")).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=16).collect::<Vec<_>>());
-    assert_eq!(running.stop(Duration::from_secs(5)), 0);
+    assert_eq!(stop(running, Duration::from_secs(5)), 0);
     assert_eq!(*inside.lock().expect("nobody panicked"), 16);
 }
 
@@ -102,16 +88,11 @@ fn a_panic_poisons_and_only_that_mutex(name: BackendName) {
         Ok(())
     });
     // A sequential server would serve nobody beside it.
-    let innocent = (name != BackendName::Sequential).then(|| {
-        let mut innocent = running.connect();
-        innocent.write_all(b"hold\n").expect("a write");
-        innocent
-    });
-    let mut guilty = running.connect();
-    guilty.write_all(b"panic\n").expect("a write");
+    let innocent = (name != BackendName::Sequential).then(|| Client::sending(&running.addr, b"hold\n"));
+    let mut guilty = Client::sending(&running.addr, b"panic\n");
     assert_eq!(guilty.read(&mut [0]).expect("the end"), 0);
     drop(innocent);
-    assert_eq!(running.stop(Duration::from_secs(5)), 0);
+    assert_eq!(stop(running, Duration::from_secs(5)), 0);
     assert!(mutexes.0.is_poisoned() && !mutexes.1.is_poisoned());
     mutexes.0.clear_poison();
     assert!(mutexes.0.lock().is_ok());
@@ -130,11 +111,11 @@ fn a_channel_carries_everything_in_order(name: BackendName) {
         assert!(other.join()?.is_ok());
         write!(request, "{expected}")
     });
-    let clients: Vec<_> = (0..4).map(|_| running.connect()).collect();
+    let clients: Vec<_> = (0..4).map(|_| Client::connect(&running.addr)).collect();
     for client in clients {
         assert_eq!(io::read_to_string(client).expect("a reply"), "10000");
     }
-    assert_eq!(running.stop(Duration::from_secs(5)), 0);
+    assert_eq!(stop(running, Duration::from_secs(5)), 0);
 }
 
 /// A thread that belongs to no server sends; requests wait for it.
@@ -144,12 +125,12 @@ fn a_thread_may_be_at_the_other_end(name: BackendName) {
         let word = receiver.recv().map_err(io::Error::other)?;
         request.write_all(word.as_bytes())
     });
-    let first = running.connect();
+    let first = Client::connect(&running.addr);
     sender.send("one".to_string()).expect("somebody receives");
     assert_eq!(io::read_to_string(first).expect("a reply"), "one");
     sender.send("two".to_string()).expect("somebody receives");
-    assert_eq!(io::read_to_string(running.connect()).expect("a reply"), "two");
-    assert_eq!(running.stop(Duration::from_secs(5)), 0);
+    assert_eq!(io::read_to_string(Client::connect(&running.addr)).expect("a reply"), "two");
+    assert_eq!(stop(running, Duration::from_secs(5)), 0);
 }
 
 fn a_condvar_wakes_whom_it_concerns(name: BackendName) {
@@ -175,8 +156,8 @@ fn a_condvar_wakes_whom_it_concerns(name: BackendName) {
         siblings.into_iter().try_for_each(|sibling| sibling.join())
     });
     // What nobody has notified may still have returned early, which is no reason to say that the time was over.
-    assert!(io::read_to_string(running.connect()).expect("a reply").starts_with("4 "));
-    assert_eq!(running.stop(Duration::from_secs(5)), 0);
+    assert!(io::read_to_string(Client::connect(&running.addr)).expect("a reply").starts_with("4 "));
+    assert_eq!(stop(running, Duration::from_secs(5)), 0);
 }
 
 /// It is notified in time, by one who keeps the mutex until the time is over.
@@ -202,8 +183,8 @@ fn who_is_notified_in_time_is_not_timed_out(name: BackendName) {
         let in_time = other.join()??;
         write!(request, "{}", in_time && timed_out)
     });
-    assert_eq!(io::read_to_string(running.connect()).expect("a reply"), "false");
-    assert_eq!(running.stop(Duration::from_secs(5)), 0);
+    assert_eq!(io::read_to_string(Client::connect(&running.addr)).expect("a reply"), "false");
+    assert_eq!(stop(running, Duration::from_secs(5)), 0);
 }
 
 fn who_is_not_notified_is_timed_out(name: BackendName) {
@@ -218,11 +199,10 @@ fn who_is_not_notified_is_timed_out(name: BackendName) {
         drop(guard);
         write!(request, "{}", Instant::now() >= over)
     });
-    assert_eq!(io::read_to_string(running.connect()).expect("a reply"), "true");
-    assert_eq!(running.stop(Duration::from_secs(5)), 0);
+    assert_eq!(io::read_to_string(Client::connect(&running.addr)).expect("a reply"), "true");
+    assert_eq!(stop(running, Duration::from_secs(5)), 0);
 }
 
-/// Who looks for the drain before each wait leaves at once, however long the drain would wait.
 /// One who holds the mutex nearly always, across I/O, lets those have it who wait.
 fn nobody_who_waits_for_a_mutex_is_passed(name: BackendName) {
     let running = serve(name, |request: &mut Request| {
@@ -245,11 +225,12 @@ fn nobody_who_waits_for_a_mutex_is_passed(name: BackendName) {
         greedy.join()?;
         write!(request, "{passed}")
     });
-    let passed: usize = io::read_to_string(running.connect()).expect("a reply").parse().expect("a number");
+    let passed: usize = io::read_to_string(Client::connect(&running.addr)).expect("a reply").parse().expect("a number");
     assert!(passed < 10, "passed {passed} times");
-    running.stop(Duration::from_secs(30));
+    stop(running, Duration::from_secs(30));
 }
 
+/// Who looks for the drain before each wait leaves at once, however long the drain would wait.
 fn a_drain_ends_one_wait_for_a_condition(name: BackendName) {
     for timeout in [None, Some(Duration::MAX)] {
         let running = serve(name, move |request: &mut Request| {
@@ -265,9 +246,9 @@ fn a_drain_ends_one_wait_for_a_condition(name: BackendName) {
             drop(guard);
             request.write_all(b"bye")
         });
-        let mut client = running.connect();
+        let mut client = Client::connect(&running.addr);
         client.read_exact(&mut [0]).expect("the handler runs");
-        assert_eq!(running.stop(Duration::from_secs(30)), 0);
+        assert_eq!(stop(running, Duration::from_secs(30)), 0);
         assert_eq!(io::read_to_string(client).expect("a farewell"), "bye");
     }
 }
@@ -279,9 +260,9 @@ fn a_cut_ends_the_wait_for_a_channel(name: BackendName) {
         request.write_all(b"!")?;
         told.send(receiver.recv().is_err()).map_err(io::Error::other)
     });
-    let mut client = running.connect();
+    let mut client = Client::connect(&running.addr);
     client.read_exact(&mut [0]).expect("the handler runs");
-    assert_eq!(running.stop(Duration::from_millis(50)), 1);
+    assert_eq!(stop(running, Duration::from_millis(50)), 1);
     assert_eq!(outcome.recv_timeout(Duration::from_secs(30)), Ok(true));
 }
 
@@ -301,7 +282,7 @@ on_every_backend! {
 /// A server of one loop, on which something waits for a client.
 struct Waiting {
     running: Running,
-    client: TcpStream,
+    client: Client,
 }
 
 impl Waiting {
@@ -323,12 +304,10 @@ impl Waiting {
             }
             request.write_all(b"!")
         });
-        let mut client = running.connect();
-        client.write_all(&[way]).expect("a write");
+        let client = Client::sending(&running.addr, &[way]);
         told.recv_timeout(Duration::from_secs(30)).expect("it is about to wait");
         // It runs until it waits; only then the loop serves another.
-        let mut other = running.connect();
-        other.write_all(b"?").expect("a write");
+        let mut other = Client::sending(&running.addr, b"?");
         other.read_exact(&mut [0]).expect("a reply");
         Waiting { running, client }
     }
@@ -338,12 +317,12 @@ impl Waiting {
 fn a_wake_is_for_those_who_are_left(wait: impl Fn() + Clone + Send + Sync + 'static, wake: impl FnOnce()) {
     let gone = [b'w', b's'].map(|way| Waiting::start(way, wait.clone()));
     for waiting in gone {
-        waiting.running.stop(Duration::ZERO);
+        stop(waiting.running, Duration::ZERO);
     }
     let mut left = Waiting::start(b'w', wait);
     wake();
     left.client.read_exact(&mut [0]).expect("it is woken");
-    assert_eq!(left.running.stop(Duration::from_secs(5)), 0);
+    assert_eq!(stop(left.running, Duration::from_secs(5)), 0);
 }
 
 #[test]
@@ -379,10 +358,10 @@ fn a_notified_waiter_that_never_gets_its_mutex_takes_no_notification_with_it() {
     let mut guard = ready.lock().unwrap();
     *guard = true;
     changed.notify_one();
-    gone.running.stop(Duration::ZERO);
+    stop(gone.running, Duration::ZERO);
     drop(guard);
     left.client.read_exact(&mut [0]).expect("it is notified instead");
-    assert_eq!(left.running.stop(Duration::from_secs(5)), 0);
+    assert_eq!(stop(left.running, Duration::from_secs(5)), 0);
 }
 
 #[test]
