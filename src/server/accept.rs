@@ -9,7 +9,7 @@ use crate::episode::Episode;
 
 /// What an error of [`Listener::get_request`](crate::listener::Listener::get_request) means for the server.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(super) enum Verdict {
     /// No request is waiting.
     NothingThere,
     /// One connection is lost; the next may be fine.
@@ -19,7 +19,7 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    pub(crate) fn of(error: &io::Error) -> Verdict {
+    pub(super) fn of(error: &io::Error) -> Verdict {
         if error.kind() == ErrorKind::WouldBlock {
             return Verdict::NothingThere;
         }
@@ -49,7 +49,7 @@ impl Verdict {
 ///
 /// A client that is queued when this begins is served when it ends: the server then tries, without waiting for an event.
 #[derive(Debug, Default)]
-pub(crate) struct Backoff {
+pub(super) struct Backoff {
     delay: Duration,
     until: Option<Instant>,
     shortage: Episode,
@@ -61,7 +61,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 impl Backoff {
     /// Begins the next pause, and logs the first of a shortage. As long as requests end and others take their descriptors, accepting fails
     /// and works in turns, many times a second.
-    pub(crate) fn fail(&mut self, error: &io::Error) {
+    pub(super) fn fail(&mut self, error: &io::Error) {
         if self.shortage.trouble() {
             log::warn!("cannot accept, and will try again: {error}");
         }
@@ -70,12 +70,12 @@ impl Backoff {
     }
 
     /// Accepting works.
-    pub(crate) fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         (self.delay, self.until) = (Duration::ZERO, None);
     }
 
     /// What is left of the pause.
-    pub(crate) fn remaining(&self) -> Option<Duration> {
+    pub(super) fn remaining(&self) -> Option<Duration> {
         let left = self.until?.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
     }

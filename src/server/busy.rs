@@ -17,16 +17,16 @@ const KEPT: usize = 64;
 
 /// Turns connections away with a reply. Everything happens on the serving thread, and nothing waits.
 #[derive(Default)]
-pub(crate) struct Busy {
+pub(super) struct Busy {
     /// What they are sent; `None` to leave them in the kernel's queue instead.
-    pub(crate) reply: Option<Vec<u8>>,
+    pub(super) reply: Option<Vec<u8>>,
     /// Connections that have their reply and have not closed yet, with the time at which that is over.
     lingering: VecDeque<(OwnedFd, Instant)>,
 }
 
 impl Busy {
     /// Sends the reply, which a new connection has room for, and half-closes.
-    pub(crate) fn turn_away(&mut self, connection: OwnedFd) {
+    pub(super) fn turn_away(&mut self, connection: OwnedFd) {
         let Some(reply) = &self.reply else { return };
         // Whatever goes wrong with it, it is closed.
         if socket::send(connection.as_fd(), reply, Blocking::No).is_err() {
@@ -40,7 +40,7 @@ impl Busy {
     }
 
     /// Closes those that are through, and says when to look again.
-    pub(crate) fn tend(&mut self) -> Option<Duration> {
+    pub(super) fn tend(&mut self) -> Option<Duration> {
         if self.lingering.is_empty() {
             return None;
         }
