@@ -104,10 +104,18 @@ pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], blocking: Blocking) -> 
     Ok(retry_on_intr(|| rustix::net::send(socket, bytes, send_flags(blocking)))?)
 }
 
-/// Sends several pieces of a stream in one call. (The standard library's vectored write would raise `SIGPIPE`.)
+/// Sends several pieces of a stream in one call, or the first of them. (The standard library's vectored write would raise `SIGPIPE`.)
 pub(crate) fn send_vectored(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>], blocking: Blocking) -> io::Result<usize> {
+    let first = first_pieces(pieces);
     let mut nothing = SendAncillaryBuffer::default();
-    Ok(retry_on_intr(|| rustix::net::sendmsg(socket, pieces, &mut nothing, send_flags(blocking)))?)
+    Ok(retry_on_intr(|| rustix::net::sendmsg(socket, first, &mut nothing, send_flags(blocking)))?)
+}
+
+/// As many of the pieces as one system call takes.
+pub(crate) fn first_pieces<'a, 'b>(pieces: &'a [IoSlice<'b>]) -> &'a [IoSlice<'b>] {
+    /// `UIO_MAXIOV`.
+    const MOST: usize = 1024;
+    &pieces[..pieces.len().min(MOST)]
 }
 
 /// Sends one datagram. `mapped` says that the socket is an IPv6 one that serves IPv4 peers, too.

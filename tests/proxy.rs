@@ -5,7 +5,7 @@
 mod on_every_backend;
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
@@ -210,6 +210,26 @@ fn datagrams_and_unix_sockets_reach_others(backend: BackendName) {
     });
 }
 
+/// As with std's: what one system call does not take is for the next call.
+fn more_pieces_than_a_call_takes_are_for_the_next(backend: BackendName) {
+    let upstream = echo_upstream();
+    let handler = move |request: &mut Request| {
+        let mut stream = TcpStream::connect(upstream)?;
+        let mut slices = [IoSlice::new(b"piece"); 3000];
+        let mut rest = &mut slices[..];
+        while !rest.is_empty() {
+            let taken = stream.write_vectored(rest)?;
+            IoSlice::advance_slices(&mut rest, taken);
+        }
+        stream.shutdown(Shutdown::Write)?;
+        io::copy(&mut stream, request)?;
+        Ok(())
+    };
+    serve(backend, handler, |addr| {
+        assert_eq!(io::read_to_string(connect(addr)).expect("an echo"), "piece".repeat(3000));
+    });
+}
+
 /// The request is cut off while it waits for somebody else, and hears of it there.
 fn a_cut_ends_the_wait_for_others(backend: BackendName) {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a listener");
@@ -259,6 +279,7 @@ on_every_backend! {
     a_silent_upstream_times_out
     names_are_resolved
     datagrams_and_unix_sockets_reach_others
+    more_pieces_than_a_call_takes_are_for_the_next
     a_cut_ends_the_wait_for_others
     a_sibling_hands_back_its_result_and_its_panic
 }

@@ -151,16 +151,13 @@ pub(super) fn write_all(core: &Core, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Pieces that one system call takes (`UIO_MAXIOV`).
-const MOST_PIECES: usize = 1024;
-
 /// Sends all pieces, as one message.
 pub(super) fn write_all_vectored(core: &Core, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
     let total = length(pieces);
     let mut writing = core.attempt(Readiness::WRITE);
     let mut sent = 0;
     if let Some(blocking) = writing.next_call().filter(|_| core.live.outbox().is_none() && total > 0) {
-        let first = &pieces[..pieces.len().min(MOST_PIECES)];
+        let first = socket::first_pieces(pieces);
         let count = writing.call(length(first), blocking, |fd, blocking| socket::send_vectored(fd, first, blocking))?;
         sent = count.unwrap_or(0);
     }
