@@ -13,10 +13,10 @@ use crate::socket;
 /// A path that it has made is removed when it is dropped, if it is still the same file. A client that did not bind has no
 /// address, so it gets no reply.
 pub struct UnixDatagram {
+    /// The path that was made, if one was. First, as it is to be dropped before the socket.
+    _claim: Option<Claim>,
     receiver: Receiver,
     addr: Addr,
-    /// The path that was made, if one was.
-    _claim: Option<Claim>,
 }
 
 impl UnixDatagram {

@@ -16,7 +16,8 @@ use crate::addr::Addr;
 use crate::socket;
 
 /// A path that a server has bound, and which file that made. Dropping it removes the file if it is still that one, in the process that
-/// bound it: others, which that has forked, may still serve there.
+/// bound it: others, which that has forked, may still serve there. It is to be dropped before the socket is closed: another server may
+/// take the path from then on, and must not lose it.
 #[derive(Debug)]
 pub(super) struct Claim {
     path: PathBuf,
@@ -60,7 +61,11 @@ pub(super) fn bind(
     }
     match socket::bind(fd.as_fd(), addr) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            remove_stale(path, addr)?;
+            match remove_stale(path, addr) {
+                // Its server has just ended, and done that.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                result => result?,
+            }
             socket::bind(fd.as_fd(), addr)?;
         }
         result => result?,
@@ -100,6 +105,7 @@ fn remove_stale(path: &Path, addr: &Addr) -> io::Result<()> {
     rustix::io::ioctl_fionbio(&probe, true)?;
     match socket::connect(probe.as_fd(), addr) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(error),
         // Also when its queue is full, or it is a socket of the other kind: somebody is there.
         _ => Err(in_use("a server is listening there")),
     }

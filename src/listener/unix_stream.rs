@@ -14,10 +14,10 @@ use crate::socket;
 /// A path that it has made is removed when it is dropped, if it is still the same file. An adopted socket's path stays.
 #[derive(Debug)]
 pub struct UnixStream {
+    /// The path that was made, if one was. First, as it is to be dropped before the socket.
+    claim: Option<Claim>,
     fd: OwnedFd,
     addr: Addr,
-    /// The path that was made, if one was.
-    claim: Option<Claim>,
     /// How to open it again; `None` if it was adopted.
     options: Option<UnixStreamOptions>,
     timeout: Option<Duration>,
@@ -110,8 +110,8 @@ impl Listener for UnixStream {
     }
 
     fn refuse(&mut self) {
-        refuse(&mut self.fd, &self.addr, self.options.is_none());
         self.claim = None;
+        refuse(&mut self.fd, &self.addr, self.options.is_none());
         self.refusing = true;
     }
 

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use crossbeam_channel::unbounded;
 use rustix::fs::{FlockOperation, flock};
@@ -20,6 +21,7 @@ use crate::support::client::Client;
 use crate::support::{echo, receive, within};
 
 /// Both kinds of listener, by the same name.
+#[derive(Clone, Copy)]
 enum Kind {
     Stream,
     Datagram,
@@ -159,6 +161,31 @@ fn a_drained_server_does_not_take_its_path_from_another() {
     let _second = UnixStream::bind(&*path).unwrap();
     assert_eq!(first.activate().unwrap_err().kind(), ErrorKind::AddrInUse);
     assert!(path.exists());
+}
+
+/// Nobody replaces the file of a server that ends, which then would remove the other's: it goes before the socket does.
+#[test]
+fn who_ends_takes_no_path_from_who_begins() {
+    const ROUNDS: usize = 1000;
+    let take_turns = |kind: Kind, path: &Path| {
+        let mut taken = 0;
+        while taken < ROUNDS {
+            match kind.bind(path) {
+                Ok(_listener) => {
+                    taken += 1;
+                    thread::yield_now();
+                    assert!(path.exists(), "another server has removed it");
+                }
+                Err(error) => assert_eq!(error.kind(), ErrorKind::AddrInUse, "{error}"),
+            }
+        }
+    };
+    for kind in KINDS {
+        let (_folder, path) = folder();
+        within("taking turns", move || {
+            thread::scope(|scope| (0..3).for_each(|_| drop(scope.spawn(|| take_turns(kind, &path)))));
+        });
+    }
 }
 
 /// As a server that forks its workers before they serve: one that ends does not take the path from the others.
