@@ -261,7 +261,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
             }
             log::info!("stopping on {}", server.local_addr());
             let served = server.drain()?;
-            server.service.control.obeyed();
+            server.obeyed();
             log::info!("stopped on {}", server.local_addr());
             Ok(Served { accepted: server.service.counters.accepted.get() - before, ..served })
         })
@@ -283,7 +283,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
             loop {
                 if server.service.control.is_stopping() {
                     server.drain()?;
-                    server.service.control.obeyed();
+                    server.obeyed();
                     return Ok(false);
                 }
                 if server.may_get() && server.get_requests(1) > 0 {

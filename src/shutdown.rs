@@ -190,13 +190,14 @@ impl Control {
         self.set_phase(if drain { Phase::Draining } else { Phase::Serving });
     }
 
-    /// Says that the stop has been obeyed. This serving is over: a stop that is asked for from now on is too late for it.
-    pub(crate) fn obeyed(&self) {
+    /// Says that the stop has been obeyed. This serving is over: a stop that is asked for from now on is too late for it. As
+    /// [`take_refuse`](Control::take_refuse), for one that was asked for at the last moment.
+    pub(crate) fn obeyed(&self) -> bool {
         let mut state = lock(&self.state);
         state.serving = false;
         state.generation += 1;
-        state.stop = None;
         self.stopping.store(false, SeqCst);
+        state.stop.take().is_some_and(|stop| stop.refuse)
     }
 
     /// Ends a serving. A stop that has come too late to be obeyed is there for the next one.
@@ -231,6 +232,11 @@ impl Control {
 
     pub(crate) fn stop(&self) -> Option<Stop> {
         lock(&self.state).stop
+    }
+
+    /// Whether new connections are to be refused: asked for, and not taken before.
+    pub(crate) fn take_refuse(&self) -> bool {
+        lock(&self.state).stop.as_mut().is_some_and(|stop| std::mem::take(&mut stop.refuse))
     }
 
     /// When a stop that was asked for cuts off what is in progress.

@@ -64,6 +64,7 @@ macro_rules! cell {
         }
         behaviours! { $backend $kind drains:
             a_drain_lets_a_busy_request_finish,
+            a_drain_refuses_also_after_a_shutdown,
             a_drain_ends_an_idle_connection,
             a_drain_ends_a_silent_connection,
             a_drain_spares_a_half_read_message,

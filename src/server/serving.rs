@@ -207,16 +207,16 @@ impl<L: Listener, B: Backend> Server<L, B> {
     /// passed.
     pub(super) fn drain(&mut self) -> io::Result<Served> {
         let mut served = Served::default();
-        let Some(stop) = self.service.control.stop() else { return Ok(served) };
-        if stop.refuse {
-            self.listener.refuse();
+        if self.service.control.stop().is_none() {
+            return Ok(served);
         }
+        self.refuse(Control::take_refuse);
         if !self.backend.block_on_close() {
             return Ok(served);
         }
         self.service.limits.want_end(true);
         self.service.live.drain();
-        // Asked again each time: another stop may have brought the deadline forward.
+        // Asked again each time: another stop may have brought the deadline forward, or want new connections to be refused.
         self.wait_for_end(|control| control.stop().and_then(|stop| stop.cut_at))?;
         if self.service.limits.live() > 0 {
             self.service.control.set_phase(Phase::Cut);
@@ -234,9 +234,21 @@ impl<L: Listener, B: Backend> Server<L, B> {
         Ok(served)
     }
 
+    /// Says that the stop has been obeyed, also by refusing new connections, if that was asked for last.
+    pub(super) fn obeyed(&mut self) {
+        self.refuse(Control::obeyed);
+    }
+
+    fn refuse(&mut self, asked: impl FnOnce(&Control) -> bool) {
+        if asked(&self.service.control) {
+            self.listener.refuse();
+        }
+    }
+
     /// Waits until no request is in progress, or the deadline has passed.
     fn wait_for_end(&mut self, until: impl Fn(&Control) -> Option<Instant>) -> io::Result<()> {
         while self.service.limits.live() > 0 {
+            self.refuse(Control::take_refuse);
             let left = until(&self.service.control).map(|until| until.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
                 break;

@@ -50,6 +50,36 @@ pub fn a_drain_lets_a_busy_request_finish(cell: Cell) {
     assert_eq!(close(server).completed, 1);
 }
 
+/// A shutdown, which takes its time, is followed by a drain: from then on nobody can connect. (One at a time refuses when its handler has
+/// returned.)
+pub fn a_drain_refuses_also_after_a_shutdown(cell: Cell) {
+    let (place, gate) = (Place::apart(cell.kind), Gate::default());
+    let server = cell.bind(&place, lines(gate.clone()));
+    let monitor = server.monitor();
+    let running = Running::start(server);
+    let addr = running.addr.clone();
+    let mut busy = Client::connect(&addr);
+    busy.write_all(b"wait\n").unwrap();
+    gate.wait_for(1);
+    let silent = cell.is_concurrent().then(|| Client::connect(&addr));
+    if silent.is_some() {
+        until("it waits", || monitor.dump().iter().any(|request| request.activity == Activity::Reading));
+    }
+    running.handle.shutdown();
+    if let Some(mut silent) = silent {
+        assert_eq!(silent.read_all(), b"");
+        running.handle.drain(PATIENCE);
+        until("new connections are refused", || Client::try_connect(&addr).is_err());
+    }
+    running.handle.drain(PATIENCE);
+    gate.open();
+    assert_eq!(busy.read_all(), b"wait\n".repeat(10_000));
+    let (server, served) = running.ended();
+    assert!(Client::try_connect(&addr).is_err(), "a drained server takes no connection");
+    assert_eq!((served.cut, served.unfinished), (0, 0));
+    close(server);
+}
+
 /// It has had its answer, and nothing has come since.
 pub fn a_drain_ends_an_idle_connection(cell: Cell) {
     let place = cell.place();
