@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Instant;
 
 use slab::Slab;
@@ -40,9 +40,30 @@ pub(crate) struct Live {
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
     /// What runs beside the handler, and is cut off with it.
-    siblings: Mutex<Slab<Unparker>>,
+    siblings: Mutex<Siblings>,
     /// What others have written to the peer; there once somebody could, which is rare.
     outbox: OnceLock<Box<Outbox>>,
+}
+
+#[derive(Default)]
+struct Siblings {
+    running: Slab<Unparker>,
+    /// Whether the request has been cut off, for those who outlive it; there once it has spawned something.
+    cut: Option<Arc<AtomicBool>>,
+}
+
+/// The request that something was spawned by, and which may be over before that.
+#[derive(Clone)]
+pub(crate) struct Parent {
+    pub(crate) live: Weak<Live>,
+    cut: Arc<AtomicBool>,
+}
+
+impl Parent {
+    /// Fails once the request has been cut off.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        if self.cut.load(SeqCst) { Err(cut_off()) } else { Ok(()) }
+    }
 }
 
 /// What a request is read from and answered through.
@@ -127,20 +148,27 @@ impl Live {
             socket::shutdown_both(fd.as_fd());
         }
         self.unparker.unpark();
-        lock(&self.siblings).iter().for_each(|(_, sibling)| sibling.unpark());
+        lock(&self.siblings).cut_off();
         if let Some(outbox) = self.outbox() {
             outbox.wake_writers();
         }
         first
     }
 
-    /// Adds something that is to be cut off with the request, and returns its key.
+    /// What is to be cut off with the request, also when that is over, knows it by this.
+    pub(crate) fn parent(self: &Arc<Live>) -> Parent {
+        let mut siblings = lock(&self.siblings);
+        let cut = siblings.cut.get_or_insert_with(|| Arc::new(AtomicBool::new(self.is_cut())));
+        Parent { live: Arc::downgrade(self), cut: cut.clone() }
+    }
+
+    /// Adds something that is to be woken when the request is cut off, and returns its key.
     pub(crate) fn add_sibling(&self, sibling: Unparker) -> usize {
-        lock(&self.siblings).insert(sibling)
+        lock(&self.siblings).running.insert(sibling)
     }
 
     pub(crate) fn remove_sibling(&self, key: usize) {
-        lock(&self.siblings).try_remove(key);
+        lock(&self.siblings).running.try_remove(key);
     }
 
     /// Tells the request of the drain, so that it ends if it is idle: the handler then reads the end of the stream. `true` if its
@@ -234,6 +262,15 @@ impl Live {
     /// Lets others write; the handler's side must watch for it (`Parker::watch_unpark`).
     pub(crate) fn open_outbox(&self) {
         self.outbox.get_or_init(Box::default);
+    }
+}
+
+impl Siblings {
+    fn cut_off(&self) {
+        if let Some(cut) = &self.cut {
+            cut.store(true, SeqCst);
+        }
+        self.running.iter().for_each(|(_, sibling)| sibling.unpark());
     }
 }
 

@@ -3,20 +3,21 @@
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::catch::{Failed, catch};
 use crate::coroutine::Unwound;
-use crate::live::{Activity, Live};
+use crate::live::{Activity, Parent};
 use crate::lock::lock;
 use crate::park::{self, Context, Parker, Sibling, Unparker};
 
 /// Runs `work` beside the caller: on a thread of its own, or, called on an event loop, on a coroutine of the same loop. So a handler
 /// can read and write at the same time, as a proxy does (see [`net`](crate::net)).
 ///
-/// What it does belongs to the caller's request: if that is cut off, so are its waits. It goes on if it is not joined; on the
-/// event loop only for as long as its loop runs: that of the serving thread ends with the serving, each other one with the server.
+/// What it does belongs to the caller's request: if that is cut off, so are its waits, also when it is over. It goes on if it is not
+/// joined; on the event loop only for as long as its loop runs: that of the serving thread ends with the serving, each other one with the
+/// server.
 ///
 /// # Errors
 ///
@@ -41,15 +42,15 @@ use crate::park::{self, Context, Parker, Sibling, Unparker};
 pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
     let shared = Arc::new(Shared { state: Mutex::new(State::Running(None)) });
     let here = park::current();
-    let live = here.live().map(|live| Arc::downgrade(&live));
+    let parent = here.parent();
     let end = End(shared.clone());
-    here.parker.unparker().home().spawn(Box::new(Beside { live, work, end }))?;
+    here.parker.unparker().home().spawn(Box::new(Beside { parent, work, end }))?;
     Ok(JoinHandle { shared })
 }
 
 /// What [`spawn`] runs.
 struct Beside<F, T> {
-    live: Option<Weak<Live>>,
+    parent: Option<Parent>,
     work: F,
     /// Last: if this never runs, who joins learns that after the work is gone.
     end: End<T>,
@@ -59,10 +60,10 @@ impl<T: Send, F: FnOnce() -> T + Send> Sibling for Beside<F, T> {
     fn run(self: Box<Self>, parker: Parker) {
         // To its own stack, where there is room. In the braces it is a temporary value: the box is gone after this line, and not
         // only when the work is done.
-        let Beside { live, work, end } = *{ self };
+        let Beside { parent, work, end } = *{ self };
         let context = Context::new(parker);
-        if let Some(live) = &live {
-            context.belong_to(live);
+        if let Some(parent) = parent {
+            context.belong_to(parent);
         }
         let key = context.live().map(|live| live.add_sibling(context.parker.unparker()));
         let outcome = context.enter(|| catch_unwind(AssertUnwindSafe(work)));

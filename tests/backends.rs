@@ -111,6 +111,7 @@ macro_rules! cell {
         behaviours! { $backend $kind waits:
             a_sleep_takes_its_time,
             a_sibling_sleeps_and_offloads,
+            a_sibling_that_outlives_its_request_is_cut_off_with_it,
             offloaded_work_gives_its_result,
             a_panic_of_offloaded_work_is_the_requests,
             too_late_nothing_is_offloaded,

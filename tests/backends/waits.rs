@@ -59,6 +59,38 @@ pub fn a_sibling_sleeps_and_offloads(cell: Cell) {
     assert_eq!(running.finish().completed, 1);
 }
 
+/// While that is cut off, and ends, the sibling waits for a lock, which hears of no cut. What it does then, and what it spawns, does.
+pub fn a_sibling_that_outlives_its_request_is_cut_off_with_it(cell: Cell) {
+    let place = cell.place();
+    let lock = Arc::new(Mutex::new(()));
+    let its_lock = lock.clone();
+    let held = lock.lock().unwrap();
+    let (give, senders) = unbounded();
+    let (tell, ends) = unbounded();
+    let running = start(cell, &place, move |request| {
+        let (lock, tell) = (its_lock.clone(), tell.clone());
+        let sleep = move || {
+            let _ = tell.send(socketserver::sleep(PATIENCE * 2).map_err(|error| error.kind()));
+        };
+        socketserver::spawn(move || {
+            drop(lock.lock());
+            sleep();
+            socketserver::spawn(sleep)
+        })?;
+        let _ = give.send(request.sender()?);
+        request.read_exact(&mut [0])
+    });
+    let mut client = Client::connect(&running.addr);
+    receive("the sender", &senders).close();
+    assert!(client.is_hung_up());
+    until("the request is over", || running.stats().live == 0);
+    drop(held);
+    for _ in 0..2 {
+        assert_eq!(receive("the end of a sleep", &ends), Err(ErrorKind::ConnectionAborted));
+    }
+    assert_eq!(running.finish().cut, 1);
+}
+
 /// The first request computes until the second one has been served.
 pub fn a_sleep_of_no_time_gives_the_others_their_turn(cell: Cell) {
     let place = cell.place();
