@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use socketserver::backend::{BackendName, EventLoop, Threading};
-use socketserver::listener::{Listener, Tcp, UnixStream};
+use socketserver::listener::{Bind, Listener, Tcp, UnixStream};
 use socketserver::{AnyServer, Server};
 
 use support::cell::{Cell, Kind, bind_with};
@@ -190,6 +190,36 @@ fn a_drain_without_descriptors_leaves_an_adopted_socket_to_whoever_opened_it() {
             setrlimit(Resource::Nofile, limit).unwrap();
             support::running::close(server);
             Client::try_connect(&addr).expect("it still listens");
+        }
+    });
+}
+
+/// Its socket has stayed, for lack of another one to put in its place, and is not in the way.
+#[test]
+fn a_server_that_was_drained_without_descriptors_serves_again() {
+    in_child(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let listeners: [Box<dyn Listener>; 4] = [
+            Box::new(Tcp::bind("127.0.0.1:0").unwrap()),
+            Box::new(Tcp::options().reuse_address(false).bind("127.0.0.1:0").unwrap()),
+            Box::new(UnixStream::bind(folder.path().join("socket")).unwrap()),
+            Box::new(UnixStream::bind(format!("unix://@{}", folder.path().display())).unwrap()),
+        ];
+        for listener in listeners {
+            let mut server = Server::new(listener, BackendName::Threading.backend(), echo);
+            server.activate().unwrap();
+            let running = Running::start(server);
+            let limit = getrlimit(Resource::Nofile);
+            let hoard = hoard_descriptors();
+            running.handle.drain(Duration::ZERO);
+            let (mut server, _) = running.ended();
+            drop(hoard);
+            setrlimit(Resource::Nofile, limit).unwrap();
+            assert!(Client::try_connect(server.local_addr()).is_err());
+            server.activate().expect("it listens again");
+            let running = Running::start(server);
+            assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+            running.finish();
         }
     });
 }

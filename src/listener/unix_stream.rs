@@ -117,6 +117,8 @@ impl Listener for UnixStream {
 
     fn reopen(&mut self) -> io::Result<()> {
         if self.refusing {
+            // Without a descriptor to spare the socket has stayed, and with it its abstract name.
+            self.refuse();
             let options = self.options.as_ref().ok_or_else(|| cannot_reopen(&self.addr))?;
             (self.fd, self.claim) = options.open(&self.addr).map_err(|error| explain(error, &self.addr))?;
             self.refusing = false;
