@@ -104,6 +104,7 @@ macro_rules! cell {
             a_sender_may_end_the_request,
             a_sender_outlives_its_request,
             formatted_lines_are_never_mixed,
+            frames_are_never_mixed,
             what_is_queued_at_the_end_is_sent_without_delay,
             a_sender_may_end_the_writing_alone,
             who_waits_for_room_hears_that_the_request_is_closed,

@@ -1,7 +1,7 @@
 //! [`Sender`]: writes to a request's peer from elsewhere.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Weak};
 
@@ -44,11 +44,14 @@ pub struct Sender {
     live: Weak<Live>,
     peer: Addr,
     capacity: usize,
+    /// The request is a datagram: what is sent is one, too, which waits in no queue.
+    is_datagram: bool,
 }
 
 impl Sender {
     pub(super) fn new(live: &Arc<Live>) -> Sender {
-        Sender { live: Arc::downgrade(live), peer: live.peer.clone(), capacity: CAPACITY }
+        let is_datagram = matches!(live.socket, Socket::Datagram { .. });
+        Sender { live: Arc::downgrade(live), peer: live.peer.clone(), capacity: CAPACITY, is_datagram }
     }
 
     /// A sender to the same peer that queues up to `bytes` (64 KiB by default, at least 1) beside what the system's own buffers hold.
@@ -119,8 +122,9 @@ impl Sender {
         }
     }
 
-    fn is_datagram(&self) -> bool {
-        self.live.upgrade().is_some_and(|live| matches!(live.socket, Socket::Datagram { .. }))
+    /// The most bytes that are written as one message.
+    fn longest(&self) -> usize {
+        if self.is_datagram { usize::MAX } else { self.capacity }
     }
 
     /// The peer's address.
@@ -134,14 +138,15 @@ fn over() -> io::Error {
 }
 
 /// Writing, unlike [`send`](Sender::send), waits while the queue is full: it parks the coroutine, or blocks the thread. A message that
-/// is longer than the queue goes in pieces, and what others send may come between them.
+/// is longer than the queue goes in pieces, and what others send may come between them. To a datagram's request each write sends one
+/// datagram, without waiting.
 ///
 /// # Errors
 ///
-/// As [`send`](Sender::send), except `WouldBlock`; also `ConnectionAborted` if the writer's own request is cut off.
+/// As [`send`](Sender::send), `WouldBlock` for a datagram's request alone; also `ConnectionAborted` if the writer's own request is cut off.
 impl Write for Sender {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let piece = &bytes[..bytes.len().min(self.capacity)];
+        let piece = &bytes[..bytes.len().min(self.longest())];
         let context = park::current();
         // Also where there is room: a writer that never has to wait learns here that it has been cut off.
         context.check()?;
@@ -152,7 +157,7 @@ impl Write for Sender {
                     context.spend(piece.len());
                     return Ok(piece.len());
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.is_datagram() => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.is_datagram => {}
                 Err(error) => return Err(error),
             }
             if asked {
@@ -164,6 +169,16 @@ impl Write for Sender {
             }
             asked = !asked;
         }
+    }
+
+    /// One message, whatever it is put together from, such as a [frame](crate::frame): the default takes the first piece alone.
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut message = Vec::new();
+        for piece in pieces {
+            let room = self.longest() - message.len();
+            message.extend_from_slice(&piece[..piece.len().min(room)]);
+        }
+        self.write(&message)
     }
 
     /// One write, whatever the text is put together from: the default makes one of each piece.

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, unbounded};
+use socketserver::frame::{Frames, Framing, LengthDelimited};
 use socketserver::{Request, Sender};
 
 use crate::peers::{WAIT, WAITS};
@@ -196,6 +197,31 @@ pub fn formatted_lines_are_never_mixed(cell: Cell) {
         assert_eq!(lines, expected);
     }
     assert_eq!(text.lines().count(), 4 * LINES + 1);
+    assert_eq!(running.finish().completed, 1);
+}
+
+/// A frame is put together from several pieces, and is one message.
+pub fn frames_are_never_mixed(cell: Cell) {
+    const FRAMES: usize = 2_000;
+    const FRAMING: LengthDelimited = LengthDelimited::new();
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, |request: &mut Request| {
+        let siblings = [1, 2, 3].map(|number| {
+            let mut sender = request.sender()?;
+            socketserver::spawn(move || (0..FRAMES).try_for_each(|_| FRAMING.write_frame(&mut sender, &[number; 5])))
+        });
+        (0..FRAMES).try_for_each(|_| FRAMING.write_frame(request, &[0; 5]))?;
+        siblings.into_iter().try_for_each(|sibling| sibling?.join()?)
+    }));
+    let all = Client::connect(&running.addr).read_all();
+    let mut frames = Frames::new(&all[..], FRAMING);
+    let mut counts = [0; 4];
+    while let Some(frame) = frames.next().unwrap() {
+        let number = frame[0];
+        assert_eq!(frame, [number; 5], "a frame with another in it");
+        counts[usize::from(number)] += 1;
+    }
+    assert_eq!(counts, [FRAMES; 4]);
     assert_eq!(running.finish().completed, 1);
 }
 

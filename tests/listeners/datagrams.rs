@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
 use socketserver::backend::{BackendName, EventLoop, Threading};
+use socketserver::frame::{Framing, Lines};
 use socketserver::listener::{Listener, Udp, UnixDatagram};
 use socketserver::{Addr, AnyServer, Failure, Hooks, Request, Server};
 
@@ -208,6 +209,23 @@ fn a_sender_of_a_datagrams_request_sends_datagrams() {
         assert_eq!(client.packet(), b"second");
         running.finish();
     }
+}
+
+/// Longer than what waits for a connection at the most, and in several pieces.
+#[test]
+fn what_is_written_to_a_sender_is_one_datagram() {
+    const LENGTH: usize = 69_000;
+    let place = Place::new(Kind::UnixDatagram);
+    let running = Running::start(bind_with(&place, EventLoop::new(1), |request: &mut Request| {
+        let mut sender = request.sender()?;
+        sender.write_all(&[1; LENGTH])?;
+        Lines::new().max_frame_length(LENGTH).write_frame(&mut sender, &[2; LENGTH])
+    }));
+    let mut client = Client::connect(&running.addr);
+    client.write_all(b"hello").unwrap();
+    assert!(client.packet() == [1; LENGTH]);
+    assert!(client.packet().strip_suffix(b"\n") == Some(&[2; LENGTH]));
+    running.finish();
 }
 
 /// It has no address: no reply, no error.
