@@ -74,6 +74,11 @@ impl Outbox {
         queue.writers.push(writer);
     }
 
+    /// Takes that back.
+    pub(crate) fn forget(&self, writer: &Unparker) {
+        lock(&self.queue).writers.retain(|other| other != writer);
+    }
+
     /// Unparks those who wait for room.
     pub(crate) fn wake_writers(&self) {
         lock(&self.queue).wake_writers();

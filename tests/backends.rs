@@ -161,6 +161,9 @@ macro_rules! cell {
             a_busy_reply_arrives_whole,
             limits_may_change_under_load,
         }
+        in_processes! { $backend $kind senders:
+            who_gave_up_waiting_for_room_is_forgotten,
+        }
         in_processes! { $backend $kind limits:
             a_limit_says_once_that_it_refuses,
             a_full_server_says_so_once,

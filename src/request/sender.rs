@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 
 use crate::addr::Addr;
 use crate::live::{Activity, Live, Socket};
+use crate::outbox::Outbox;
 use crate::park::{self, Unparker};
 use crate::socket;
 
@@ -114,10 +115,10 @@ impl Sender {
         }
     }
 
-    fn wait_for_room(&self, writer: Unparker) {
+    fn with_outbox(&self, call: impl FnOnce(&Outbox)) {
         if let Some(live) = self.live.upgrade() {
             if let Some(outbox) = live.outbox() {
-                outbox.wait_for_room(writer);
+                call(outbox);
             }
         }
     }
@@ -151,6 +152,7 @@ impl Write for Sender {
         // Also where there is room: a writer that never has to wait learns here that it has been cut off.
         context.check()?;
         let mut asked = false;
+        let mut waits = None;
         loop {
             match self.send(piece) {
                 Ok(()) => {
@@ -165,7 +167,7 @@ impl Write for Sender {
                 context.park(Activity::Waiting, None)?;
             } else {
                 // And then it tries again: room may have come up in between.
-                self.wait_for_room(context.parker.unparker());
+                waits.get_or_insert_with(|| Waits { sender: self, writer: context.parker.unparker() }).ask();
             }
             asked = !asked;
         }
@@ -188,6 +190,24 @@ impl Write for Sender {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// A writer that waits for room. The peer may never read: so its queue keeps nothing of a writer that has given up.
+struct Waits<'a> {
+    sender: &'a Sender,
+    writer: Unparker,
+}
+
+impl Waits<'_> {
+    fn ask(&self) {
+        self.sender.with_outbox(|outbox| outbox.wait_for_room(self.writer.clone()));
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.sender.with_outbox(|outbox| outbox.forget(&self.writer));
     }
 }
 

@@ -1,20 +1,20 @@
 //! [`Sender`]: whole messages from elsewhere, between those of the handler.
 
 use std::io::{self, BufRead, ErrorKind, Read, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use socketserver::frame::{Frames, Framing, LengthDelimited};
-use socketserver::{Request, Sender};
+use socketserver::{Activity, Request, Sender};
 
 use crate::peers::{WAIT, WAITS};
 use crate::support::cell::{Cell, Place};
 use crate::support::client::Client;
-use crate::support::descriptors::thread_time;
+use crate::support::descriptors::{open_descriptors, thread_time};
 use crate::support::running::Running;
-use crate::support::{PATIENCE, echo, receive, within};
+use crate::support::{PATIENCE, echo, receive, until, within};
 
 /// Starts a server whose handler hands its sender to the test and goes on as `handle` says.
 fn start(cell: Cell, place: &Place, handle: fn(&mut Request) -> io::Result<()>) -> (Running, Receiver<Sender>) {
@@ -262,6 +262,36 @@ pub fn who_waits_for_room_hears_that_the_request_is_closed(cell: Cell) {
     drop(go_on);
     writing.join().unwrap();
     running.finish();
+}
+
+/// However many have been cut off while they waited for one peer, and that goes on not reading.
+pub fn who_gave_up_waiting_for_room_is_forgotten(cell: Cell) {
+    let place = cell.place();
+    let deaf = Arc::new(OnceLock::<Sender>::new());
+    let (its_deaf, (give, senders)) = (deaf.clone(), unbounded());
+    let server = cell.bind(&place, move |request: &mut Request| {
+        let _ = give.send(request.sender()?);
+        match its_deaf.get() {
+            None => request.read_exact(&mut [0]),
+            Some(deaf) => deaf.clone().write_all(&vec![0; 32 << 20]),
+        }
+    });
+    let monitor = server.monitor();
+    let running = Running::start(server);
+    let _deaf = Client::connect(&running.addr);
+    let _ = deaf.set(receive("the first sender", &senders));
+    let give_up = || {
+        let mut writer = Client::connect(&running.addr);
+        let sender = receive("a writer's sender", &senders);
+        until("it waits", || monitor.dump().iter().any(|request| request.activity == Activity::Waiting));
+        sender.close();
+        assert!(writer.is_hung_up());
+        until("it is over", || (running.stats)().live == 1);
+    };
+    give_up();
+    let before = open_descriptors();
+    (0..20).for_each(|_| give_up());
+    until("all descriptors are closed", || open_descriptors() <= before);
 }
 
 /// The peer reads the end, and the handler goes on reading.
