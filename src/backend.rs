@@ -126,6 +126,12 @@ pub trait Backend: Send {
         sources.wait(accepting, timeout)
     }
 
+    /// No more requests are got from the listener until the next [`activate`](Backend::activate). A backend that polls it by itself ends
+    /// that: the socket may live on in another process, and would go on waking this one.
+    fn forget_listener(&mut self, listener: BorrowedFd<'_>) {
+        let _ = listener;
+    }
+
     /// Does what is due in every turn: reaps threads that have ended, for instance. Called now and then beside that, too: at the end of
     /// serving, and when a peer seems to have too many requests, some of which may only wait for this.
     fn service_actions(&mut self) {}
@@ -214,6 +220,10 @@ impl Backend for Box<dyn Backend> {
 
     fn wait(&mut self, sources: &Sources<'_>, accepting: bool, timeout: Option<Duration>) -> io::Result<bool> {
         (**self).wait(sources, accepting, timeout)
+    }
+
+    fn forget_listener(&mut self, listener: BorrowedFd<'_>) {
+        (**self).forget_listener(listener)
     }
 
     fn service_actions(&mut self) {

@@ -10,6 +10,7 @@ mod timers;
 mod watchdog;
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -204,6 +205,12 @@ impl Backend for EventLoop {
             // by it.
             Some(local) => local.turn(timeout),
             None => sources.wait(accepting, timeout),
+        }
+    }
+
+    fn forget_listener(&mut self, listener: BorrowedFd<'_>) {
+        if let Some(local) = self.local.as_mut().and_then(Pinned::get_mut) {
+            local.forget(listener);
         }
     }
 

@@ -210,6 +210,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
         if self.service.control.stop().is_none() {
             return Ok(served);
         }
+        self.backend.forget_listener(self.listener.as_fd());
         self.refuse(Control::take_refuse);
         if !self.backend.block_on_close() {
             return Ok(served);

@@ -286,7 +286,7 @@ pub fn who_gave_up_waiting_for_room_is_forgotten(cell: Cell) {
         until("it waits", || monitor.dump().iter().any(|request| request.activity == Activity::Waiting));
         sender.close();
         assert!(writer.is_hung_up());
-        until("it is over", || (running.stats)().live == 1);
+        until("it is over", || running.stats().live == 1);
     };
     give_up();
     let before = open_descriptors();

@@ -1,18 +1,20 @@
 //! Sockets that somebody else has opened: adopted if they are of the right kind, explained if not.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram as StdUnixDatagram, UnixListener, UnixStream as StdUnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use socketserver::backend::EventLoop;
+use socketserver::backend::{Backend, EventLoop, Sources};
 use socketserver::listener::{Listener, Tcp, Udp, UnixDatagram, UnixStream};
-use socketserver::{Addr, AnyServer, Server};
+use socketserver::{Activity, Addr, AnyServer, Job, Request, Server};
 
 use crate::support::client::Client;
-use crate::support::echo;
-use crate::support::running::Running;
+use crate::support::running::{Running, close};
+use crate::support::{echo, until};
 
 fn serves(listener: impl Listener + 'static) {
     let listener: Box<dyn Listener> = Box::new(listener);
@@ -107,6 +109,69 @@ fn a_drained_adopted_socket_cannot_be_opened_again() {
     let mut server = running.ended().0;
     assert_eq!(server.activate().unwrap_err().kind(), ErrorKind::Unsupported);
     server.close().unwrap();
+}
+
+/// An event loop, and what it tells while the server gets no requests.
+struct Observed {
+    inner: EventLoop,
+    /// It has been asked to wait without the listener.
+    drains: Arc<AtomicBool>,
+    /// It has said, asked so, that there is a request to get.
+    heard: Arc<AtomicBool>,
+}
+
+impl Backend for Observed {
+    fn activate(&mut self, sources: &Sources<'_>) -> io::Result<()> {
+        self.inner.activate(sources)
+    }
+
+    fn process_request(&mut self, job: Job) {
+        self.inner.process_request(job)
+    }
+
+    fn wait(&mut self, sources: &Sources<'_>, accepting: bool, timeout: Option<Duration>) -> io::Result<bool> {
+        self.drains.fetch_or(!accepting, SeqCst);
+        let told = self.inner.wait(sources, accepting, timeout)?;
+        self.heard.fetch_or(told && !accepting, SeqCst);
+        Ok(told)
+    }
+
+    fn forget_listener(&mut self, listener: BorrowedFd<'_>) {
+        self.inner.forget_listener(listener)
+    }
+
+    fn deactivate(&mut self) {
+        self.inner.deactivate()
+    }
+}
+
+/// Another process goes on with the socket: each of its clients would wake this one, for as long as a drain takes.
+#[test]
+fn a_drain_hears_of_no_clients_of_whoever_else_has_the_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let unix = UnixListener::bind(folder.path().join("socket")).unwrap();
+    let adopted: [Box<dyn Listener>; 2] = [
+        Box::new(Tcp::try_from(tcp.try_clone().unwrap()).unwrap()),
+        Box::new(UnixStream::try_from(unix.try_clone().unwrap()).unwrap()),
+    ];
+    for listener in adopted {
+        let [drains, heard] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let backend = Observed { inner: EventLoop::new(1), drains: drains.clone(), heard: heard.clone() };
+        let running = Running::start(Server::new(listener, Box::new(backend), |request: &mut Request| {
+            request.set_busy();
+            echo(request)
+        }));
+        let mut busy = Client::connect(&running.addr);
+        running.wait_for_activity(Activity::Reading);
+        running.handle.drain(Duration::MAX);
+        until("the drain has begun", || drains.load(SeqCst));
+        let _others: Vec<Client> = (0..3).map(|_| Client::connect(&running.addr)).collect();
+        busy.write_all(b"hello").unwrap();
+        assert_eq!(busy.read_all(), b"hello");
+        close(running.ended().0);
+        assert!(!heard.load(SeqCst));
+    }
 }
 
 #[track_caller]

@@ -135,6 +135,11 @@ impl Reactor {
         Ok(listener)
     }
 
+    /// Watches the listener no longer.
+    pub(super) fn forget(&self, listener: BorrowedFd<'_>) {
+        let _ = self.poll.registry().deregister(&mut SourceFd(&listener.as_raw_fd()));
+    }
+
     /// Sends the replies to datagrams whose handlers have ended.
     pub(super) fn send_answers(&mut self) {
         if self.answers.is_empty() {
