@@ -12,6 +12,18 @@
 //!
 //! Each has options, which are set before it is bound: `Tcp::options().reuse_port(true).bind("127.0.0.1:9999")`. A socket that
 //! somebody else has opened is adopted with `TryFrom`, from an [`OwnedFd`] or from std's type.
+//!
+//! # When another process takes over
+//!
+//! Several processes may have the same listening socket: one that is to take over is passed its descriptor, as systemd does, or has been
+//! forked. A [`drain`](crate::ShutdownHandle::drain) closes this process's part alone; what waits in the kernel's queue is the other's. No
+//! connection is lost by that, if
+//!
+//! * the other one has the socket before this one drains;
+//! * a Unix socket's path was bound by neither of them: a server that has made a path removes it when it drains, and one that has adopted
+//!   a socket leaves it;
+//! * each handler begins with [`set_busy`](crate::Request::set_busy): to a drain, a connection that has been accepted is idle until its
+//!   first byte comes, which may be on its way. With a read timeout, who never speaks does not hold up the drain for long.
 
 mod tcp;
 mod udp;

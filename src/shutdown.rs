@@ -78,7 +78,8 @@ impl ShutdownHandle {
         self.control.ask(self.generation, Stop { cut_at: deadline(Some(self.control.grace())), refuse: false });
     }
 
-    /// Ends serving for good: new connections are refused from now on, and what is in progress is cut after `grace`.
+    /// Ends serving for good: new connections are refused from now on, those in the kernel's queue are reset (unless another process has the
+    /// [socket, too](crate::listener#when-another-process-takes-over)), and what is in progress is cut after `grace`.
     /// `Duration::ZERO` cuts at once; `Duration::MAX` never. A `Sequential` server refuses when its handler has returned, as it does
     /// nothing else meanwhile.
     ///
