@@ -168,7 +168,12 @@ impl Listener for Tcp {
     }
 
     fn get_request(&mut self) -> io::Result<Incoming> {
-        accept(self.fd.as_fd(), Scheme::Tcp, self.timeout)
+        let incoming = accept(self.fd.as_fd(), Scheme::Tcp, self.timeout)?;
+        if self.options.is_none() {
+            // There is nothing to inherit where another has opened the socket. A peer that is gone already is none to fail for.
+            let _ = sockopt::set_tcp_nodelay(&incoming, true);
+        }
+        Ok(incoming)
     }
 
     fn refuse(&mut self) {
@@ -192,7 +197,8 @@ impl AsFd for Tcp {
     }
 }
 
-/// Adopts a socket that listens already.
+/// Adopts a socket that listens already. Its connections send small writes at once, as do those of a socket that is bound here, whatever it
+/// was opened with: [`Request::set_nodelay`](crate::Request::set_nodelay) changes that.
 ///
 /// # Errors
 ///

@@ -176,14 +176,20 @@ fn connections_inherit_the_listeners_options() {
 
 #[test]
 fn without_options_small_writes_go_out_at_once_and_nobody_is_probed() {
-    let (tell, told) = unbounded();
-    let running = Running::start(server(Tcp::bind("127.0.0.1:0").unwrap(), move |request: &mut Request| {
-        let _ = tell.send((sockopt::tcp_nodelay(&*request)?, sockopt::socket_keepalive(&*request)?));
-        Ok(())
-    }));
-    assert_eq!(Client::connect(&running.addr).read_all(), b"");
-    assert_eq!(receive("the options", &told), (true, false));
-    running.finish();
+    let opened_elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    for listener in [Tcp::bind("127.0.0.1:0").unwrap(), opened_elsewhere.try_into().unwrap()] {
+        let (tell, told) = unbounded();
+        let mut queued = Client::connect(listener.local_addr());
+        let running = Running::start(server(listener, move |request: &mut Request| {
+            let _ = tell.send((sockopt::tcp_nodelay(&*request)?, sockopt::socket_keepalive(&*request)?));
+            Ok(())
+        }));
+        for client in [&mut queued, &mut Client::connect(&running.addr)] {
+            assert_eq!(client.read_all(), b"");
+            assert_eq!(receive("the options", &told), (true, false));
+        }
+        running.finish();
+    }
 }
 
 /// Each listener says what it would have taken.
