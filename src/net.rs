@@ -31,6 +31,9 @@
 //! # let _ = EventLoopTcpServer::bind("127.0.0.1:0", proxy)?;
 //! # Ok::<(), io::Error>(())
 //! ```
+//!
+//! A drain leaves such a connection alone once its client has said something, until both sides have ended it or the deadline cuts it off:
+//! what upstream answers is not written by the handler, so nothing says that it is idle.
 
 mod tcp_stream;
 mod udp_socket;

@@ -21,6 +21,9 @@ const CAPACITY: usize = 64 * 1024;
 /// It is cheap to clone, may be used from any thread and any handler, and does not keep the request alive. [`send`](Sender::send) never
 /// waits; writing with [`Write`] does.
 ///
+/// What is sent so does not count as an answer of the request's own handler: to a drain, that is busy from what it has read last until it
+/// writes by itself, or says [`set_idle`](crate::Request::set_idle).
+///
 /// ```
 /// use std::io::{self, BufRead};
 /// use std::sync::{Arc, Mutex};
@@ -33,6 +36,8 @@ const CAPACITY: usize = 64 * 1024;
 ///     while request.read_line(&mut line)? > 0 {
 ///         members.lock().unwrap().retain(|member| member.send(line.as_bytes()).is_ok());
 ///         line.clear();
+///         // Nobody waits for more: so a drain need not, either.
+///         request.set_idle();
 ///     }
 ///     Ok(())
 /// };
