@@ -4,17 +4,18 @@ use std::io::{self, ErrorKind, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram as StdUnixDatagram, UnixListener, UnixStream as StdUnixStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::Duration;
 
-use socketserver::backend::{Backend, EventLoop, Sources};
+use socketserver::backend::{Backend, BackendName, EventLoop, Sources};
 use socketserver::listener::{Listener, Tcp, Udp, UnixDatagram, UnixStream};
 use socketserver::{Activity, Addr, AnyServer, Job, Request, Server};
 
 use crate::support::client::Client;
 use crate::support::running::{Running, close};
-use crate::support::{echo, until};
+use crate::support::{PATIENCE, echo, until};
 
 fn serves(listener: impl Listener + 'static) {
     let listener: Box<dyn Listener> = Box::new(listener);
@@ -109,6 +110,42 @@ fn a_drained_adopted_socket_cannot_be_opened_again() {
     let mut server = running.ended().0;
     assert_eq!(server.activate().unwrap_err().kind(), ErrorKind::Unsupported);
     server.close().unwrap();
+}
+
+/// As in a restart: what one server no longer accepts, the other one does, and what it has accepted it serves.
+#[test]
+fn a_socket_passes_to_another_server_without_a_connection_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let unix = UnixListener::bind(folder.path().join("socket")).unwrap();
+    let adopt: [&dyn Fn() -> Box<dyn Listener>; 2] =
+        [&|| Box::new(Tcp::try_from(tcp.try_clone().unwrap()).unwrap()), &|| {
+            Box::new(UnixStream::try_from(unix.try_clone().unwrap()).unwrap())
+        }];
+    for (name, adopt) in BackendName::ALL.into_iter().flat_map(|name| adopt.map(|adopt| (name, adopt))) {
+        let start = || {
+            Running::start(Server::new(adopt(), name.backend(), |request: &mut Request| {
+                request.set_busy();
+                echo(request)
+            }))
+        };
+        let (old, new) = (start(), OnceLock::new());
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !old.has_ended() {
+                        assert_eq!(Client::connect(&old.addr).ask(b"hello"), b"hello");
+                    }
+                });
+            }
+            until("some are served", || (old.stats)().completed > 20);
+            new.get_or_init(start);
+            old.handle.drain(PATIENCE);
+        });
+        assert_eq!(Client::connect(&old.addr).ask(b"hello"), b"hello");
+        close(old.ended().0);
+        new.into_inner().map(Running::finish);
+    }
 }
 
 /// An event loop, and what it tells while the server gets no requests.
