@@ -84,11 +84,11 @@ impl Reply {
     }
 }
 
-/// The error of a reply. That its peer is gone, or has given an address to which nothing can be sent, such as port 0, is not the
-/// handler's failure.
-fn unreachable(error: io::Error) -> io::Error {
+/// The error of sending to the peer. That it is gone, or has given an address to which nothing can be sent, such as port 0, is not
+/// the handler's failure.
+pub(super) fn unreachable(error: io::Error) -> io::Error {
     match Errno::from_io_error(&error) {
-        None | Some(Errno::MSGSIZE | Errno::NOBUFS | Errno::NOMEM) => error,
+        None | Some(Errno::MSGSIZE | Errno::NOBUFS | Errno::NOMEM | Errno::AGAIN) => error,
         Some(_) => io::Error::new(io::ErrorKind::NotConnected, format!("nobody can be sent the reply: {error}")),
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, Write};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Weak};
 
+use super::datagram::unreachable;
 use crate::addr::Addr;
 use crate::live::{Activity, Live, Socket};
 use crate::outbox::Outbox;
@@ -76,13 +77,16 @@ impl Sender {
     ///
     /// `WouldBlock` if the message does not fit into the queue, so that nothing of it was sent: the peer reads too slowly, or the message
     /// is longer than the [`capacity`](Sender::capacity).
-    /// `NotConnected` if the request is over. `ConnectionAborted` if it was closed. `BrokenPipe` after [`finish`](Sender::finish). The
-    /// system's, if the connection is broken.
+    /// `NotConnected` if the request is over, or a datagram's peer is gone or has no name. `ConnectionAborted` if it was closed.
+    /// `BrokenPipe` after [`finish`](Sender::finish). The system's, if the connection is broken.
     pub fn send(&self, message: &[u8]) -> io::Result<()> {
         let live = self.live.upgrade().ok_or_else(over)?;
         live.check()?;
         match &live.socket {
-            Socket::Datagram { fd, mapped } => socket::send_to(fd.as_fd(), message, &live.peer, *mapped).map(|_| ()),
+            Socket::Datagram { .. } if live.peer.is_unnamed() => Err(nameless()),
+            Socket::Datagram { fd, mapped } => {
+                socket::send_to(fd.as_fd(), message, &live.peer, *mapped).map(|_| ()).map_err(unreachable)
+            }
             Socket::Connection(fd) => {
                 let outbox = live.outbox().ok_or_else(over)?;
                 if live.unless_cut(outbox.post(fd.as_fd(), message, self.capacity))? {
@@ -137,6 +141,10 @@ impl Sender {
     pub fn peer_addr(&self) -> &Addr {
         &self.peer
     }
+}
+
+fn nameless() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the peer has no name that anything could be sent to")
 }
 
 fn over() -> io::Error {

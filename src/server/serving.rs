@@ -240,6 +240,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
         self.refuse(Control::obeyed);
     }
 
+    /// Makes the system refuse new connections, if that has been asked for.
     fn refuse(&mut self, asked: impl FnOnce(&Control) -> bool) {
         if asked(&self.service.control) {
             self.listener.refuse();

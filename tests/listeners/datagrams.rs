@@ -155,6 +155,30 @@ fn a_unix_client_that_is_gone_is_a_disconnect() {
     }
 }
 
+/// To a sender it is the same, and so is one that never had a name.
+#[test]
+fn a_sender_to_a_unix_client_that_cannot_be_reached_is_disconnected() {
+    for backend in BackendName::ALL {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::new(Kind::UnixDatagram);
+        let (gate, errors) = (Gate::default(), Record::default());
+        let its_gate = gate.clone();
+        let server = Server::new(place.listen().unwrap(), backend.backend(), move |request: &mut Request| {
+            its_gate.pass(request)?;
+            request.sender()?.send(b"news")
+        });
+        let running = Running::start(server.hooks(Errors(errors.clone())));
+        let path = folder.path().join("client");
+        for client in [StdUnixDatagram::bind(&path).unwrap(), StdUnixDatagram::unbound().unwrap()] {
+            client.send_to(b"hello", running.addr.as_path().unwrap()).unwrap();
+        }
+        gate.open();
+        errors.wait_for(2);
+        assert_eq!(errors.events(), ["Disconnect NotConnected"; 2]);
+        running.finish();
+    }
+}
+
 /// Keeps the class and the kind of each error.
 struct Errors(Record);
 
