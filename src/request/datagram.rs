@@ -89,7 +89,7 @@ impl Reply {
 pub(super) fn unreachable(error: io::Error) -> io::Error {
     match Errno::from_io_error(&error) {
         None | Some(Errno::MSGSIZE | Errno::NOBUFS | Errno::NOMEM | Errno::AGAIN) => error,
-        Some(_) => io::Error::new(io::ErrorKind::NotConnected, format!("nobody can be sent the reply: {error}")),
+        Some(_) => io::Error::new(io::ErrorKind::NotConnected, format!("the peer cannot be sent anything: {error}")),
     }
 }
 

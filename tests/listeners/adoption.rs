@@ -138,7 +138,7 @@ fn a_socket_passes_to_another_server_without_a_connection_lost() {
                     }
                 });
             }
-            until("some are served", || (old.stats)().completed > 20);
+            until("some are served", || old.stats().completed > 20);
             new.get_or_init(start);
             old.handle.drain(PATIENCE);
         });
