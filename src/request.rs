@@ -168,7 +168,8 @@ impl Request {
     }
 
     /// Limits the time that one write may take until the system has all of its bytes, however many pieces it takes them in;
-    /// `None`, the default, is no limit. For a datagram, the default and `None` are 1 second.
+    /// `None`, the default, is no limit. For a datagram, the default and `None` are 1 second. A [`Sender`] that is made afterwards waits
+    /// for room no longer either.
     pub fn set_write_timeout(&mut self, timeout: Option<Duration>) {
         self.core.write_timeout.set(timeout);
     }
@@ -240,7 +241,7 @@ impl Request {
     /// The system's: on a thread, this takes a descriptor.
     pub fn sender(&mut self) -> io::Result<Sender> {
         self.core.open_outbox()?;
-        Ok(Sender::new(&self.core.live))
+        Ok(Sender::new(&self.core.live, self.core.write_timeout.get()))
     }
 
     /// Sends a datagram to `addr` at once, beside the reply. Where the system has no room for it, this waits, up to the write timeout.

@@ -108,6 +108,7 @@ macro_rules! cell {
             what_is_queued_at_the_end_is_sent_without_delay,
             a_sender_may_end_the_writing_alone,
             who_waits_for_room_hears_that_the_request_is_closed,
+            a_sender_waits_for_the_write_timeout,
         }
         behaviours! { $backend $kind waits:
             a_sleep_takes_its_time,

@@ -4,9 +4,11 @@ use std::fmt;
 use std::io::{self, IoSlice, Write};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use super::datagram::unreachable;
 use crate::addr::Addr;
+use crate::deadline::{deadline, in_time};
 use crate::live::{Activity, Live, Socket};
 use crate::outbox::Outbox;
 use crate::park::{self, Unparker};
@@ -51,14 +53,16 @@ pub struct Sender {
     live: Weak<Live>,
     peer: Addr,
     capacity: usize,
+    /// How long a write may wait for room.
+    timeout: Option<Duration>,
     /// The request is a datagram: what is sent is one, too, which waits in no queue.
     is_datagram: bool,
 }
 
 impl Sender {
-    pub(super) fn new(live: &Arc<Live>) -> Sender {
+    pub(super) fn new(live: &Arc<Live>, timeout: Option<Duration>) -> Sender {
         let is_datagram = matches!(live.socket, Socket::Datagram { .. });
-        Sender { live: Arc::downgrade(live), peer: live.peer.clone(), capacity: CAPACITY, is_datagram }
+        Sender { live: Arc::downgrade(live), peer: live.peer.clone(), capacity: CAPACITY, timeout, is_datagram }
     }
 
     /// A sender to the same peer that queues up to `bytes` (64 KiB by default, at least 1) beside what the system's own buffers hold.
@@ -151,13 +155,15 @@ fn over() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the request is over")
 }
 
-/// Writing, unlike [`send`](Sender::send), waits while the queue is full: it parks the coroutine, or blocks the thread. A message that
+/// Writing, unlike [`send`](Sender::send), waits while the queue is full: it parks the coroutine, or blocks the thread, for as long as
+/// the write timeout that the request had when the sender was made. A message that
 /// is longer than the queue goes in pieces, and what others send may come between them. To a datagram's request each write sends one
 /// datagram, without waiting.
 ///
 /// # Errors
 ///
-/// As [`send`](Sender::send), `WouldBlock` for a datagram's request alone; also `ConnectionAborted` if the writer's own request is cut off.
+/// As [`send`](Sender::send), `WouldBlock` for a datagram's request alone; also `TimedOut`, and `ConnectionAborted` if the writer's own
+/// request is cut off.
 impl Write for Sender {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let piece = &bytes[..bytes.len().min(self.longest())];
@@ -165,7 +171,7 @@ impl Write for Sender {
         // Also where there is room: a writer that never has to wait learns here that it has been cut off.
         context.check()?;
         let mut asked = false;
-        let mut waits = None;
+        let (mut waits, mut until) = (None, None);
         loop {
             match self.send(piece) {
                 Ok(()) => {
@@ -177,8 +183,10 @@ impl Write for Sender {
             }
             if asked {
                 context.check()?;
-                context.park(Activity::Waiting, None)?;
+                in_time(until)?;
+                context.park(Activity::Waiting, until)?;
             } else {
+                until = until.or_else(|| deadline(self.timeout));
                 // And then it tries again: room may have come up in between.
                 waits.get_or_insert_with(|| Waits { sender: self, writer: context.parker.unparker() }).ask();
             }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use socketserver::frame::{Frames, Framing, LengthDelimited};
-use socketserver::{Activity, Request, Sender};
+use socketserver::{Activity, Request, Sender, spawn};
 
 use crate::peers::{WAIT, WAITS};
 use crate::support::cell::{Cell, Place};
@@ -292,6 +292,21 @@ pub fn who_gave_up_waiting_for_room_is_forgotten(cell: Cell) {
     let before = open_descriptors();
     (0..20).for_each(|_| give_up());
     until("all descriptors are closed", || open_descriptors() <= before);
+}
+
+/// The peer never reads.
+pub fn a_sender_waits_for_the_write_timeout(cell: Cell) {
+    let (place, (give, given)) = (cell.place(), unbounded());
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        request.set_write_timeout(Some(Duration::from_millis(20)));
+        let mut peer = request.sender()?;
+        let writing = spawn(move || peer.write_all(&vec![0; 32 << 20]))?;
+        let _ = give.send(writing.join()?.map_err(|error| error.kind()));
+        Ok(())
+    }));
+    let _deaf = Client::connect(&running.addr);
+    assert_eq!(receive("the outcome", &given), Err(ErrorKind::TimedOut));
+    running.stop();
 }
 
 /// The peer reads the end, and the handler goes on reading.
