@@ -11,8 +11,8 @@
 //! | [`UnixDatagram`] | datagrams | `unixgram:///path`, `unixgram://@name` | `UnixDatagramServer` |
 //!
 //! Each has options, which are set before it is bound: `Tcp::options().reuse_port(true).bind("127.0.0.1:9999")`. A socket that
-//! somebody else has opened is adopted with `TryFrom`, from an [`OwnedFd`] or from std's type. It no longer blocks then, for all who have
-//! it.
+//! somebody else has opened is adopted with `TryFrom`, from an [`OwnedFd`] or from std's type. That makes it non-blocking, for all
+//! processes that have it.
 //!
 //! # When another process takes over
 //!
@@ -24,7 +24,7 @@
 //! * both have adopted it, from whoever opened it: a drain removes the path of a Unix socket that was bound here, and where there is no
 //!   descriptor to spare it ends a socket that was bound here for all;
 //! * each handler begins with [`set_busy`](crate::Request::set_busy): to a drain, a connection that has been accepted is idle until its
-//!   first byte comes, which may be on its way. With a read timeout, who never speaks does not hold up the drain for long.
+//!   first byte comes, which may be on its way. With a read timeout, a client that never speaks does not hold up the drain for long.
 
 mod tcp;
 mod udp;

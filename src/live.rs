@@ -155,7 +155,7 @@ impl Live {
         first
     }
 
-    /// What is to be cut off with the request, also when that is over, knows it by this.
+    /// For something that is to be cut off with the request, also when that is over.
     pub(crate) fn parent(self: &Arc<Live>) -> Parent {
         let mut siblings = lock(&self.siblings);
         let cut = siblings.cut.get_or_insert_with(|| Arc::new(AtomicBool::new(self.is_cut())));

@@ -168,8 +168,8 @@ impl Request {
     }
 
     /// Limits the time that one write may take until the system has all of its bytes, however many pieces it takes them in;
-    /// `None`, the default, is no limit. For a datagram, the default and `None` are 1 second. A [`Sender`] that is made afterwards waits
-    /// for room no longer either.
+    /// `None`, the default, is no limit. For a datagram, the default and `None` are 1 second. A [`Sender`] that is made afterwards
+    /// waits for room no longer than that, either.
     pub fn set_write_timeout(&mut self, timeout: Option<Duration>) {
         self.core.write_timeout.set(timeout);
     }

@@ -13,9 +13,9 @@ use crate::socket;
 /// A path that it has made is removed when it is dropped, if it is still the same file. A client that did not bind has no
 /// address, so it gets no reply.
 ///
-/// On Linux, what is sent to a client that has connected its own socket to this one waits in the send buffer of this one. A client that does
-/// so and does not read, be it for some 280 short datagrams, keeps all others from being sent anything, until it reads or is gone: each
-/// reply fails after its write timeout. So let only those send here who can be trusted to read ([`mode`](UnixDatagramOptions::mode)).
+/// On Linux, what is sent to a client that has connected its own socket to this one waits in this one's send buffer. Such a client that
+/// does not read fills that with some 280 short datagrams. Until it reads or is gone, nobody can be sent anything: each reply fails after
+/// its write timeout. So let only clients send here that can be trusted to read ([`mode`](UnixDatagramOptions::mode)).
 pub struct UnixDatagram {
     /// The path that was made, if one was. First, as it is to be dropped before the socket.
     _claim: Option<Claim>,

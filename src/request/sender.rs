@@ -24,8 +24,8 @@ const CAPACITY: usize = 64 * 1024;
 /// It is cheap to clone, may be used from any thread and any handler, and does not keep the request alive. [`send`](Sender::send) never
 /// waits; writing with [`Write`] does.
 ///
-/// What is sent so does not count as an answer of the request's own handler: to a drain, that is busy from what it has read last until it
-/// writes by itself, or says [`set_idle`](crate::Request::set_idle).
+/// What a sender sends is no answer of the request's own handler. To a drain, a handler that has read something is busy until it writes
+/// by itself, or says [`set_idle`](crate::Request::set_idle).
 ///
 /// ```
 /// use std::io::{self, BufRead};
@@ -155,10 +155,9 @@ fn over() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the request is over")
 }
 
-/// Writing, unlike [`send`](Sender::send), waits while the queue is full: it parks the coroutine, or blocks the thread, for as long as
-/// the write timeout that the request had when the sender was made. A message that
-/// is longer than the queue goes in pieces, and what others send may come between them. To a datagram's request each write sends one
-/// datagram, without waiting.
+/// Writing, unlike [`send`](Sender::send), waits while the queue is full: it parks the coroutine, or blocks the thread, for no longer
+/// than the write timeout that the request had when the sender was made. A message that is longer than the queue goes in pieces, and what
+/// others send may come between them. To a datagram's request each write sends one datagram, without waiting.
 ///
 /// # Errors
 ///
