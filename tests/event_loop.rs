@@ -146,6 +146,8 @@ mod every_backend {
             timeouts:
                 an_idle_connection_times_out
                 no_time_is_over_at_once
+                what_has_come_is_read_in_no_time
+                what_there_is_room_for_is_sent_in_no_time
                 all_the_time_is_no_limit
                 a_past_deadline_ends_what_would_wait;
         }

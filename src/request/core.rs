@@ -267,9 +267,24 @@ impl Attempt<'_> {
     /// `TimedOut` when the time is over; `ConnectionAborted` when the request was cut off.
     #[inline]
     pub(super) fn wait(&mut self) -> io::Result<()> {
-        let until = self.check()?;
+        let first = self.until.is_none();
+        let until = match self.check() {
+            Err(error) if first => return self.try_without_waiting(error),
+            until => until?,
+        };
         self.core.park(self.activity(), self.direction, until)?;
         self.core.live.check()
+    }
+
+    /// There never was time to wait. But no event tells of what has come since the kernel had no more, so it is asked once: what need not
+    /// wait does not fail.
+    #[cold]
+    fn try_without_waiting(&self, error: io::Error) -> io::Result<()> {
+        if error.kind() != io::ErrorKind::TimedOut {
+            return Err(error);
+        }
+        self.core.expect_ready(self.direction);
+        Ok(())
     }
 
     fn activity(&self) -> Activity {

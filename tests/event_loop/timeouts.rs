@@ -9,7 +9,7 @@ use socketserver::Request;
 use crate::support::cell::Cell;
 use crate::support::client::Client;
 use crate::support::running::Running;
-use crate::support::{PATIENCE, assert_cut_at, receive};
+use crate::support::{PATIENCE, assert_cut_at, receive, until};
 
 const DEADLINE: Duration = Duration::from_millis(250);
 
@@ -68,6 +68,50 @@ pub fn no_time_is_over_at_once(cell: Cell) {
     });
     let timed_out = Some(ErrorKind::TimedOut);
     assert_eq!(errors, [timed_out, timed_out, None, timed_out, None]);
+}
+
+/// Also what has come since the last read, although nothing has told the handler of it.
+pub fn what_has_come_is_read_in_no_time(cell: Cell) {
+    let place = cell.place();
+    let (ask, asked) = unbounded();
+    let (tell, told) = unbounded();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        request.read_exact(&mut [0; 5])?;
+        for set in [Request::set_read_timeout, Request::set_idle_timeout, Request::set_deadline] {
+            let _ = ask.send(());
+            until("the next message is there", || rustix::io::ioctl_fionread(&*request).is_ok_and(|count| count == 5));
+            request.set_idle();
+            set(request, Some(Duration::ZERO));
+            let _ = tell.send(kind(request.read_exact(&mut [0; 5])));
+            set(request, None);
+        }
+        Ok(())
+    }));
+    let mut client = Client::sending(&running.addr, b"first");
+    for _ in 0..3 {
+        receive("the wish for another message", &asked);
+        client.write_all(b"hello").unwrap();
+        assert_eq!(receive("what the read gave", &told), None);
+    }
+    drop(client);
+    running.finish();
+}
+
+/// And what there is room for again is sent.
+pub fn what_there_is_room_for_is_sent_in_no_time(cell: Cell) {
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        request.set_write_timeout(Some(Duration::ZERO));
+        let _ = tell.send(kind(request.write_all(&vec![b'x'; 64 << 20])));
+        let end = Instant::now() + PATIENCE;
+        while kind(request.write_all(b"more")).is_some_and(|_| Instant::now() < end) {}
+        Ok(())
+    }));
+    let mut client = Client::connect(&running.addr);
+    assert_eq!(receive("the end of a long write", &told), Some(ErrorKind::TimedOut));
+    assert!(client.read_all().ends_with(b"more"));
+    running.finish();
 }
 
 /// A timeout beyond what any clock can say is none.
