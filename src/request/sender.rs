@@ -156,8 +156,9 @@ fn over() -> io::Error {
 }
 
 /// Writing, unlike [`send`](Sender::send), waits while the queue is full: it parks the coroutine, or blocks the thread, for no longer
-/// than the write timeout that the request had when the sender was made. A message that is longer than the queue goes in pieces, and what
-/// others send may come between them. To a datagram's request each write sends one datagram, without waiting.
+/// than the write timeout that the request had when the sender was made. The deadline of the writer's own request does not end that wait.
+/// A message that is longer than the queue goes in pieces, and what others send may come between them. To a datagram's request each write
+/// sends one datagram, without waiting.
 ///
 /// # Errors
 ///
