@@ -292,7 +292,8 @@ impl Request {
     }
 
     /// What has been read from the peer and not been consumed yet: reading that much does not wait. Empty if a read would have to ask
-    /// the system. A handler may gather its replies while there is something in here, and then send them together.
+    /// the system. A handler may gather its replies while there is a whole message in here, and then send them together. Half a message is
+    /// no reason to keep them: the peer may wait for them before it sends the rest.
     ///
     /// ```
     /// use std::io::{self, BufRead, BufWriter, Write};
@@ -306,13 +307,23 @@ impl Request {
     ///     while rfile.read_line(&mut line)? > 0 {
     ///         writeln!(wfile, "{}", line.trim_end().len())?;
     ///         line.clear();
-    ///         if rfile.buffer().is_empty() {
+    ///         if !rfile.buffer().contains(&b'\n') {
     ///             wfile.flush()?;
     ///         }
     ///     }
     ///     Ok(())
     /// }
-    /// # let _ = EventLoopTcpServer::bind("127.0.0.1:0", lengths)?;
+    /// # let mut server = EventLoopTcpServer::bind("127.0.0.1:0", lengths)?;
+    /// # let mut client = std::net::TcpStream::connect(server.local_addr().as_inet().unwrap())?;
+    /// # client.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+    /// # std::thread::spawn(move || server.handle_request());
+    /// # client.write_all(b"one\nthree\nfo")?;
+    /// # let mut answers = [0; 4];
+    /// # io::Read::read_exact(&mut client, &mut answers)?;
+    /// # assert_eq!(&answers, b"3\n5\n");
+    /// # client.write_all(b"ur\n")?;
+    /// # client.shutdown(std::net::Shutdown::Write)?;
+    /// # assert_eq!(io::read_to_string(client)?, "4\n");
     /// # Ok::<(), io::Error>(())
     /// ```
     pub fn buffer(&self) -> &[u8] {
