@@ -12,6 +12,10 @@ use crate::socket;
 /// A listening Unix stream socket.
 ///
 /// A path that it has made is removed when it is dropped, if it is still the same file. An adopted socket's path stays.
+///
+/// Descriptors that a client sends along (`SCM_RIGHTS`) are closed when the bytes that they came with are read. A read ends behind those
+/// bytes, and an event loop is not told that there are more: it reads these when the client sends more, reads an answer, or ends. So such
+/// clients are to be served by threads.
 #[derive(Debug)]
 pub struct UnixStream {
     /// The path that was made, if one was. First, as it is to be dropped before the socket.
