@@ -92,6 +92,7 @@ table! {
             sending_without_end_starves_nobody
             copying_without_end_starves_nobody
             receiving_without_end_starves_nobody
+            connecting_without_end_starves_nobody
             siblings_that_spawn_without_end_starve_nobody
             many_bytes_are_a_turn_like_many_calls
             few_are_accepted_in_a_turn;

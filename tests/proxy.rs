@@ -257,6 +257,31 @@ fn a_cut_ends_the_wait_for_others(backend: BackendName) {
     assert!(matches!(joined, Err(io::ErrorKind::ConnectionAborted) | Ok(Err(io::ErrorKind::ConnectionAborted))));
 }
 
+/// Not even to one that answers at once, so that there is nothing to wait for.
+fn who_is_cut_off_connects_to_nobody(backend: BackendName) {
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let addr = tcp.local_addr().expect("an address");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("upstream");
+    let _unix = std::os::unix::net::UnixListener::bind(&path).expect("a listener");
+    let (told, kinds) = mpsc::channel();
+    let handler = move |request: &mut Request| {
+        request.sender()?.close();
+        let outcomes = [
+            TcpStream::connect(addr).map(drop),
+            TcpStream::connect_timeout(&addr, Duration::from_secs(30)).map(drop),
+            UdpSocket::connect(addr).map(drop),
+            UnixStream::connect(&path).map(drop),
+        ];
+        told.send(outcomes.map(|outcome| outcome.map_err(|error| error.kind()))).map_err(io::Error::other)
+    };
+    serve(backend, handler, |addr| {
+        let _client = connect(addr);
+        let kinds = kinds.recv_timeout(Duration::from_secs(30)).expect("connecting ends");
+        assert_eq!(kinds, [Err(io::ErrorKind::ConnectionAborted); 4]);
+    });
+}
+
 fn a_sibling_hands_back_its_result_and_its_panic(backend: BackendName) {
     let handler = |request: &mut Request| {
         let answer = spawn(|| 42)?.join()?;
@@ -281,6 +306,7 @@ on_every_backend! {
     datagrams_and_unix_sockets_reach_others
     more_pieces_than_a_call_takes_are_for_the_next
     a_cut_ends_the_wait_for_others
+    who_is_cut_off_connects_to_nobody
     a_sibling_hands_back_its_result_and_its_panic
 }
 

@@ -41,6 +41,10 @@ struct Watch {
 impl Waiting {
     /// Opens a socket and connects it.
     pub(super) fn connect(addr: &Addr, timeout: Option<Duration>) -> io::Result<Waiting> {
+        // Also where nothing is to be waited for: on one machine a connection is made, or refused, at once.
+        let context = park::current();
+        context.spend(0);
+        context.check()?;
         let waiting = Waiting { fd: socket::open(addr)?, timeouts: Mutex::default(), watches: Mutex::default() };
         rustix::io::ioctl_fionbio(&waiting.fd, true)?;
         let until = deadline(timeout);

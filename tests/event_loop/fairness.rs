@@ -4,7 +4,8 @@
 //! the handler that reads the ping, on the same loop, notes it again: between the two lie a few turns of the loop, each of which
 //! is a bounded number of calls.
 
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::thread;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use crossbeam_channel::unbounded;
 use socketserver::backend::EventLoop;
-use socketserver::net::TcpStream;
+use socketserver::net::{TcpStream, UdpSocket};
 use socketserver::sync::channel;
 use socketserver::{Hooks, Incoming, Request};
 
@@ -175,6 +176,19 @@ pub fn receiving_without_end_starves_nobody(cell: Cell) {
 }
 
 /// A sibling that ends, having spawned the next one.
+/// To one who is there, and to one who is not: on one machine, neither takes a wait.
+pub fn connecting_without_end_starves_nobody(cell: Cell) {
+    pings_are_heard(cell, |_, greed| {
+        let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        while greed.goes_on() {
+            UdpSocket::connect(free)?;
+            let refused = TcpStream::connect(free).map_err(|error| error.kind());
+            assert_eq!(refused.err(), Some(ErrorKind::ConnectionRefused));
+        }
+        Ok(())
+    });
+}
+
 pub fn siblings_that_spawn_without_end_starve_nobody(cell: Cell) {
     fn spawn_the_next(greed: Greed) {
         if greed.goes_on() {
