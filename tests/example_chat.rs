@@ -147,6 +147,7 @@ fn a_nick_that_will_not_do_may_be_tried_again(cell: Cell) {
     let mut alice = Person::join(&room, "alice");
     let mut bob = Person::new(&room);
     let (length, start) = ("! a nick has 1 to 32 characters", "! a nick does not begin with *, ! or /");
+    let one_word = "! a nick has no space, colon or comma";
     for (nick, complaint) in [
         (&b"alice"[..], "! nick taken"),
         (b" alice ", "! nick taken"),
@@ -157,6 +158,11 @@ fn a_nick_that_will_not_do_may_be_tried_again(cell: Cell) {
         (b"\xff\xfe", "! this is not UTF-8"),
         (b"/who", start),
         (b"* alice", start),
+        (b"alice: hello", one_word),
+        (b"alice:", one_word),
+        (b"alice left;", one_word),
+        ("alice\u{a0}".repeat(2).as_bytes(), one_word),
+        (b"alice,carol", one_word),
     ] {
         bob.sends(nick);
         bob.hears(&[complaint]);
@@ -377,8 +383,8 @@ fn a_silent_peer_is_forgotten(cell: Cell) {
     assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
 
     bob.client.read_timeout(PATIENCE);
-    alice.says("still here");
-    bob.hears(&["* still here joined"]);
+    alice.says("still-here");
+    bob.hears(&["* still-here joined"]);
 }
 
 fn a_long_line_is_refused(cell: Cell) {
@@ -434,7 +440,7 @@ fn a_full_room_takes_nobody(cell: Cell) {
             witness.hears(&["! a nick does not begin with *, ! or /"]);
         }
     }
-    witness.says("one too many");
+    witness.says("last");
     witness.hears(&["! the room is full"]);
 }
 

@@ -43,6 +43,10 @@ pub fn nick(line: &[u8]) -> Result<&str, String> {
     if nick.starts_with(['*', '!', '/']) {
         return Err("a nick does not begin with *, ! or /".to_string());
     }
+    // A line of one whose nick is "alice: hello" would look like one of alice's.
+    if nick.contains(|c: char| c.is_whitespace() || c == ':' || c == ',') {
+        return Err("a nick has no space, colon or comma".to_string());
+    }
     Ok(nick)
 }
 
