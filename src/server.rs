@@ -315,12 +315,14 @@ impl<L: Listener, B: Backend> Server<L, B> {
     /// The system's, if it cannot wait.
     #[doc(alias = "server_close")]
     pub fn close(mut self) -> io::Result<Served> {
-        self.listener.refuse();
         let mut served = Served::default();
         let until = deadline(Some(self.service.control.grace()));
         if self.backend.block_on_close() {
             self.service.control.close(Stop { cut_at: until, refuse: true });
             served = self.drain()?;
+        } else {
+            self.backend.forget_listener(self.listener.as_fd());
+            self.listener.refuse();
         }
         // Threads that have nothing left to do need a moment to end, even where the requests have used up the time.
         let until = until.map(|until| until.max(Instant::now() + AFTER_CUT));

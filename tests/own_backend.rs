@@ -171,6 +171,46 @@ fn a_job_is_not_lost_with_its_backend() {
     assert!(client.is_hung_up());
 }
 
+/// It is told to forget the listener that it was activated with, while that is still open: another process may have it, too.
+#[test]
+fn it_forgets_the_listener_that_it_knows() {
+    struct Polls {
+        record: Record,
+        block_on_close: bool,
+    }
+
+    impl Backend for Polls {
+        fn activate(&mut self, sources: &Sources<'_>) -> io::Result<()> {
+            self.record.add(format!("activate {:?}", sources.as_fd()));
+            Ok(())
+        }
+
+        fn process_request(&mut self, job: Job) {
+            job.run();
+        }
+
+        fn forget_listener(&mut self, listener: BorrowedFd<'_>) {
+            self.record.add(format!("forget {listener:?}"));
+        }
+
+        fn block_on_close(&self) -> bool {
+            self.block_on_close
+        }
+    }
+
+    for block_on_close in [true, false] {
+        let record = Record::default();
+        let place = Place::new(Kind::Tcp4);
+        let mut server = bind_with(&place, Polls { record: record.clone(), block_on_close }, echo);
+        let expected = [format!("activate {:?}", server.as_fd()), format!("forget {:?}", server.as_fd())];
+        let client = Client::sending(server.local_addr(), b"hello");
+        client.half_close().unwrap();
+        assert!(server.handle_request().unwrap());
+        close(server);
+        assert_eq!(record.events(), expected);
+    }
+}
+
 /// What runs a job may be any thread, also one that outlives the server.
 #[test]
 fn a_job_runs_on_any_thread() {
