@@ -33,6 +33,12 @@ pub fn section(results: &Results, directory: &Path, charts: &[String]) -> String
         text += "\n<details>\n<summary>Exchanges per second of each load</summary>\n\n";
         text += &format!("{}\n</details>\n", throughput.markdown());
     }
+    let shown = groups.iter().filter(|group| has_throughput(group)).flat_map(|group| &group.cells);
+    if shown.map(|cell| figure(Some(cell), &quantity::THROUGHPUT)).any(|figure| figure.ends_with(LIMITED)) {
+        text += &format!(
+            "\nA throughput with{LIMITED} is that of the load, which had no time left on its core, and not the server's.\n"
+        );
+    }
     let is_shown =
         |chart: &Chart| charts.is_empty() || charts.iter().any(|name| chart.file_name == format!("{name}.svg"));
     for chart in Chart::all(results).into_iter().filter(is_shown) {
@@ -111,12 +117,21 @@ fn throughput(results: &Results) -> Table {
 
 const NOTHING: &str = "–";
 
-/// The median of a number; marked where there were errors.
+/// Behind a throughput that is the load's.
+const LIMITED: &str = " *";
+
+/// The median of a number; marked where there were errors, or where it is not the server's own.
 fn figure(cell: Option<&Cell>, quantity: &Quantity) -> String {
     let Some((cell, spread)) = cell.and_then(|cell| Some((cell, quantity.spread(cell)?))) else {
         return NOTHING.to_owned();
     };
-    quantity.unit.show(spread.median) + if cell.is_clean() { "" } else { " !" }
+    let is_limited = quantity.name == quantity::THROUGHPUT.name && report::is_limited_by_load(cell);
+    let mark = match cell.is_clean() {
+        false => " !",
+        true if is_limited => LIMITED,
+        true => "",
+    };
+    quantity.unit.show(spread.median) + mark
 }
 
 #[cfg(test)]
@@ -144,6 +159,18 @@ mod tests {
     fn section_has_the_charts_that_are_asked_for() {
         let text = section(&example::standard(), Path::new(""), &["cpu".to_owned()]);
         assert!(text.contains("](cpu.svg)") && !text.contains("](latency.svg)"), "{text}");
+    }
+
+    #[test]
+    fn section_marks_a_throughput_that_is_the_loads() {
+        let mut results = example::minimal();
+        for sample in example::samples(&mut results.cells[1]) {
+            (sample.load_busy, sample.server_busy) = (0.99, 0.6);
+        }
+        let text = section(&results, Path::new(""), &[]);
+        assert!(text.contains("\n| event-loop | 40.0k * | 320 µs | 25.0 µs |\n"), "{text}");
+        assert!(text.contains("\nA throughput with * is that of the load"), "{text}");
+        assert!(!section(&example::minimal(), Path::new(""), &[]).contains('*'));
     }
 
     #[test]

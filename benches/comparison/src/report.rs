@@ -179,7 +179,7 @@ fn notes(group: &Group) -> String {
 }
 
 /// Whether the server waited for the load, and not the load for the server.
-fn is_limited_by_load(cell: &Cell) -> bool {
+pub fn is_limited_by_load(cell: &Cell) -> bool {
     let median = |of: fn(&Sample) -> f64| cell.spread(of).map_or(0.0, |spread| spread.median);
     median(|sample| sample.load_busy) > 0.95 && median(|sample| sample.server_busy) < 0.9
 }
