@@ -201,6 +201,8 @@ impl Reactor {
         let coroutine = Coroutine::new(stack, move |suspender| body(Parker::Task(TaskParker { suspender, home, id })));
         let none = Readiness::NONE;
         self.tasks.insert(Task { coroutine, kind, number, interest: none, seen: none, queued: false });
+        // Room for all, and for all once more while those are resumed: so no message allocates.
+        self.ready.reserve((2 * self.tasks.len()).saturating_sub(self.ready.len()));
         self.requests += usize::from(kind == Kind::Request);
         self.inbox.tasks.store(self.tasks.len(), Relaxed);
         park::step_aside(|| self.resume(slot));
