@@ -5,8 +5,6 @@
 mod support;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -19,6 +17,7 @@ use support::cell::{Cell, Kind, bind_with};
 use support::child::{in_child, keep_log, kept_lines};
 use support::client::Client;
 use support::echo;
+use support::opened::Opened;
 use support::running::Running;
 
 /// The cells of streams: a datagram's server needs no descriptor for a request.
@@ -170,24 +169,13 @@ fn a_server_that_can_run_nothing_still_closes() {
 #[test]
 fn a_drain_without_descriptors_leaves_an_adopted_socket_to_whoever_opened_it() {
     in_child(|| {
-        let folder = tempfile::tempdir().unwrap();
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let unix = UnixListener::bind(folder.path().join("socket")).unwrap();
-        let adopted: [Box<dyn Listener>; 2] = [
-            Box::new(Tcp::try_from(tcp.try_clone().unwrap()).unwrap()),
-            Box::new(UnixStream::try_from(unix.try_clone().unwrap()).unwrap()),
-        ];
-        for listener in adopted {
+        let opened = Opened::new();
+        for listener in opened.adopt() {
             let running = Running::start(Server::new(listener, BackendName::Threading.backend(), echo));
             assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
             support::until("the request is over", || running.stats().live == 0);
             let addr = running.addr.clone();
-            let limit = getrlimit(Resource::Nofile);
-            let hoard = hoard_descriptors();
-            running.handle.drain(Duration::ZERO);
-            let (server, _) = running.ended();
-            drop(hoard);
-            setrlimit(Resource::Nofile, limit).unwrap();
+            let server = drain_without_descriptors(running);
             support::running::close(server);
             Client::try_connect(&addr).expect("it still listens");
         }
@@ -209,12 +197,7 @@ fn a_server_that_was_drained_without_descriptors_serves_again() {
             let mut server = Server::new(listener, BackendName::Threading.backend(), echo);
             server.activate().unwrap();
             let running = Running::start(server);
-            let limit = getrlimit(Resource::Nofile);
-            let hoard = hoard_descriptors();
-            running.handle.drain(Duration::ZERO);
-            let (mut server, _) = running.ended();
-            drop(hoard);
-            setrlimit(Resource::Nofile, limit).unwrap();
+            let mut server = drain_without_descriptors(running);
             assert!(Client::try_connect(server.local_addr()).is_err());
             server.activate().expect("it listens again");
             let running = Running::start(server);
@@ -222,6 +205,17 @@ fn a_server_that_was_drained_without_descriptors_serves_again() {
             running.finish();
         }
     });
+}
+
+/// Drains while there is no descriptor to be had.
+fn drain_without_descriptors(running: Running) -> AnyServer {
+    let limit = getrlimit(Resource::Nofile);
+    let hoard = hoard_descriptors();
+    running.handle.drain(Duration::ZERO);
+    let (server, _) = running.ended();
+    drop(hoard);
+    setrlimit(Resource::Nofile, limit).unwrap();
+    server
 }
 
 /// Takes all descriptors that this process may have, after it has lowered their number.

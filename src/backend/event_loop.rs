@@ -45,7 +45,7 @@ use crate::waker::Waker;
 /// **What parks.** Reads, writes, [`sleep`](crate::Request::sleep) and [`offload`](crate::Request::offload) of a request, and the
 /// functions [`sleep`](crate::sleep()) and [`offload`](crate::offload()); the sockets in [`net`](crate::net); the locks and channels in
 /// [`sync`](crate::sync); [`JoinHandle::join`](crate::JoinHandle::join).
-/// Each of them may let other requests of the loop run, even if it has nothing to wait for: after 128 reads or writes, of a
+/// Each of them may let other requests of the loop run, even if it has nothing to wait for: after 128 reads, writes or connects, of a
 /// socket or a channel, that did not have to wait, or fewer of more than a kilobyte, a request yields, so that a peer that floods it does
 /// not starve the rest.
 ///

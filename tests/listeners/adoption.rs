@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram as StdUnixDatagram, UnixListener, UnixStream as StdUnixStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use socketserver::listener::{Listener, Tcp, Udp, UnixDatagram, UnixStream};
 use socketserver::{Activity, Addr, AnyServer, Job, Request, Server};
 
 use crate::support::client::Client;
+use crate::support::opened::Opened;
 use crate::support::running::{Running, close};
 use crate::support::{PATIENCE, echo, until};
 
@@ -115,36 +116,33 @@ fn a_drained_adopted_socket_cannot_be_opened_again() {
 /// As in a restart: what one server no longer accepts, the other one does, and what it has accepted it serves.
 #[test]
 fn a_socket_passes_to_another_server_without_a_connection_lost() {
-    let folder = tempfile::tempdir().unwrap();
-    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-    let unix = UnixListener::bind(folder.path().join("socket")).unwrap();
-    let adopt: [&dyn Fn() -> Box<dyn Listener>; 2] =
-        [&|| Box::new(Tcp::try_from(tcp.try_clone().unwrap()).unwrap()), &|| {
-            Box::new(UnixStream::try_from(unix.try_clone().unwrap()).unwrap())
-        }];
-    for (name, adopt) in BackendName::ALL.into_iter().flat_map(|name| adopt.map(|adopt| (name, adopt))) {
-        let start = || {
-            Running::start(Server::new(adopt(), name.backend(), |request: &mut Request| {
+    let opened = Opened::new();
+    for name in BackendName::ALL {
+        let start = |listener| {
+            Running::start(Server::new(listener, name.backend(), |request: &mut Request| {
                 request.set_busy();
                 echo(request)
             }))
         };
-        let (old, new) = (start(), OnceLock::new());
-        thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    while !old.has_ended() {
-                        assert_eq!(Client::connect(&old.addr).ask(b"hello"), b"hello");
-                    }
-                });
-            }
-            until("some are served", || old.stats().completed > 20);
-            new.get_or_init(start);
-            old.handle.drain(PATIENCE);
-        });
-        assert_eq!(Client::connect(&old.addr).ask(b"hello"), b"hello");
-        close(old.ended().0);
-        new.into_inner().map(Running::finish);
+        for (first, second) in opened.adopt().into_iter().zip(opened.adopt()) {
+            let old = start(first);
+            let new = thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        while !old.has_ended() {
+                            assert_eq!(Client::connect(&old.addr).ask(b"hello"), b"hello");
+                        }
+                    });
+                }
+                until("some are served", || old.stats().completed > 20);
+                let new = start(second);
+                old.handle.drain(PATIENCE);
+                new
+            });
+            assert_eq!(Client::connect(&old.addr).ask(b"hello"), b"hello");
+            close(old.ended().0);
+            new.finish();
+        }
     }
 }
 
@@ -185,14 +183,8 @@ impl Backend for Observed {
 /// Another process goes on with the socket: each of its clients would wake this one, for as long as a drain takes.
 #[test]
 fn a_drain_hears_of_no_clients_of_whoever_else_has_the_socket() {
-    let folder = tempfile::tempdir().unwrap();
-    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-    let unix = UnixListener::bind(folder.path().join("socket")).unwrap();
-    let adopted: [Box<dyn Listener>; 2] = [
-        Box::new(Tcp::try_from(tcp.try_clone().unwrap()).unwrap()),
-        Box::new(UnixStream::try_from(unix.try_clone().unwrap()).unwrap()),
-    ];
-    for listener in adopted {
+    let opened = Opened::new();
+    for listener in opened.adopt() {
         let [drains, heard] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         let backend = Observed { inner: EventLoop::new(1), drains: drains.clone(), heard: heard.clone() };
         let running = Running::start(Server::new(listener, Box::new(backend), |request: &mut Request| {

@@ -133,13 +133,7 @@ fn a_unix_client_that_is_gone_is_a_disconnect() {
     for backend in BackendName::ALL {
         let folder = tempfile::tempdir().unwrap();
         let place = Place::new(Kind::UnixDatagram);
-        let (gate, errors) = (Gate::default(), Record::default());
-        let its_gate = gate.clone();
-        let server = Server::new(place.listen().unwrap(), backend.backend(), move |request: &mut Request| {
-            its_gate.pass(request)?;
-            request.write_all(b"reply")
-        });
-        let running = Running::start(server.hooks(Errors(errors.clone())));
+        let (running, gate, errors) = start_behind_gate(&place, backend, |request| request.write_all(b"reply"));
         let path = folder.path().join("client");
         let named = StdUnixDatagram::bind(&path).unwrap();
         named.send_to(b"hello", running.addr.as_path().unwrap()).unwrap();
@@ -161,13 +155,7 @@ fn a_sender_to_a_unix_client_that_cannot_be_reached_is_disconnected() {
     for backend in BackendName::ALL {
         let folder = tempfile::tempdir().unwrap();
         let place = Place::new(Kind::UnixDatagram);
-        let (gate, errors) = (Gate::default(), Record::default());
-        let its_gate = gate.clone();
-        let server = Server::new(place.listen().unwrap(), backend.backend(), move |request: &mut Request| {
-            its_gate.pass(request)?;
-            request.sender()?.send(b"news")
-        });
-        let running = Running::start(server.hooks(Errors(errors.clone())));
+        let (running, gate, errors) = start_behind_gate(&place, backend, |request| request.sender()?.send(b"news"));
         let path = folder.path().join("client");
         for client in [StdUnixDatagram::bind(&path).unwrap(), StdUnixDatagram::unbound().unwrap()] {
             client.send_to(b"hello", running.addr.as_path().unwrap()).unwrap();
@@ -177,6 +165,21 @@ fn a_sender_to_a_unix_client_that_cannot_be_reached_is_disconnected() {
         assert_eq!(errors.events(), ["Disconnect NotConnected"; 2]);
         running.finish();
     }
+}
+
+/// Starts a server whose handler answers once the gate is open, and keeps its errors.
+fn start_behind_gate(
+    place: &Place,
+    backend: BackendName,
+    answer: fn(&mut Request) -> io::Result<()>,
+) -> (Running, Gate, Record) {
+    let (gate, errors) = (Gate::default(), Record::default());
+    let its_gate = gate.clone();
+    let server = Server::new(place.listen().unwrap(), backend.backend(), move |request: &mut Request| {
+        its_gate.pass(request)?;
+        answer(request)
+    });
+    (Running::start(server.hooks(Errors(errors.clone()))), gate, errors)
 }
 
 /// Keeps the class and the kind of each error.

@@ -9,6 +9,7 @@ pub mod child;
 pub mod client;
 pub mod descriptors;
 pub mod gate;
+pub mod opened;
 pub mod random;
 pub mod record;
 pub mod running;
