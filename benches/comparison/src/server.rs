@@ -48,11 +48,13 @@ enum Kind {
     Command(Launch),
 }
 
-/// A backend with the number of its loops, as text: `threading`, `event-loop`, `event-loop x2`.
+/// A backend with the number of its loops, as text: `threading`, `event-loop`, `event-loop x2`, `event-loop unwatched`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BackendChoice {
     name: BackendName,
     loops: usize,
+    /// Whether a loop has its watchdog, which is a thread of its own.
+    watched: bool,
 }
 
 /// How many connections the forking-style server keeps at a time. Its own default, said here because a cell depends on it.
@@ -65,9 +67,9 @@ impl Server {
     /// The crate's own, on a machine with this many cores.
     pub fn own(cores: usize) -> Vec<Self> {
         let mut choices: Vec<BackendChoice> =
-            BackendName::ALL.into_iter().map(|name| BackendChoice { name, loops: 1 }).collect();
+            BackendName::ALL.into_iter().map(|name| BackendChoice { name, loops: 1, watched: true }).collect();
         if cores > 1 {
-            choices.push(BackendChoice { name: BackendName::EventLoop, loops: cores });
+            choices.push(BackendChoice { name: BackendName::EventLoop, loops: cores, watched: true });
         }
         choices.into_iter().map(|choice| Self { name: choice.to_string(), kind: Kind::Own(choice) }).collect()
     }
@@ -93,7 +95,10 @@ impl Server {
             Err(_) => {
                 let known = BackendName::ALL.map(|name| name.to_string());
                 let known: Vec<&str> = known.iter().map(String::as_str).chain(rivals.iter().map(Rival::name)).collect();
-                bail!("no server {text:?}: it is one of {}, or `event-loop xN`, or NAME=COMMAND LINE", known.join(", "))
+                bail!(
+                    "no server {text:?}: it is one of {}, or `event-loop xN`, or `event-loop unwatched`, or NAME=COMMAND LINE",
+                    known.join(", ")
+                )
             }
         }
     }
@@ -149,6 +154,7 @@ impl BackendChoice {
     /// The backend itself.
     pub fn backend(self) -> Box<dyn Backend> {
         match self.name {
+            BackendName::EventLoop if !self.watched => Box::new(EventLoop::new(self.loops).watchdog(None)),
             BackendName::EventLoop => Box::new(EventLoop::new(self.loops)),
             BackendName::ForkingStyle => Box::new(ForkingStyle::new(WORKERS)),
             other => other.backend(),
@@ -176,12 +182,16 @@ impl BackendChoice {
     }
 }
 
+/// How the text of an event loop without its watchdog ends.
+const UNWATCHED: &str = " unwatched";
+
 impl std::fmt::Display for BackendChoice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.loops {
-            1 => write!(f, "{}", self.name),
-            loops => write!(f, "{} x{loops}", self.name),
+        write!(f, "{}", self.name)?;
+        if self.loops > 1 {
+            write!(f, " x{}", self.loops)?;
         }
+        f.write_str(if self.watched { "" } else { UNWATCHED })
     }
 }
 
@@ -189,19 +199,24 @@ impl FromStr for BackendChoice {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        let (text, watched) = text.strip_suffix(UNWATCHED).map_or((text, true), |text| (text, false));
         let (name, loops) = match text.split_once(" x") {
             Some((name, loops)) => (name, loops.parse().with_context(|| format!("{loops:?} is no number of loops"))?),
             None => (text, 1),
         };
         let name: BackendName = name.parse()?;
-        anyhow::ensure!(loops == 1 || (name == BackendName::EventLoop && loops > 1), "{name} has no loops to choose");
-        Ok(Self { name, loops })
+        let plain = loops == 1 && watched;
+        anyhow::ensure!(
+            plain || (name == BackendName::EventLoop && loops > 0),
+            "only an event loop has loops to choose, at least one, and a watchdog"
+        );
+        Ok(Self { name, loops, watched })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Server;
+    use super::{BackendChoice, Server};
     use crate::{Case, Launch, Messages, Rival, Transport, Workload};
 
     fn case(workload: Workload, bytes: usize) -> Case {
@@ -224,10 +239,13 @@ mod tests {
 
     #[test]
     fn a_backend_is_named_by_text() {
-        for name in ["threading", "event-loop", "event-loop x4"] {
+        for name in ["threading", "event-loop", "event-loop x4", "event-loop unwatched", "event-loop x4 unwatched"] {
             assert_eq!(Server::named(name, &[]).expect("a backend").name, name);
+            assert_eq!(name.parse::<BackendChoice>().expect("a backend").to_string(), name);
         }
-        for text in ["nginx", "threading x2", "event-loop x0", "event-loop x", "=command", "name="] {
+        for text in
+            ["nginx", "threading x2", "threading unwatched", "event-loop x0", "event-loop x", "=command", "name="]
+        {
             assert!(Server::named(text, &[]).is_err(), "{text}");
         }
     }
