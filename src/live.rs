@@ -49,20 +49,23 @@ pub(crate) struct Live {
 struct Siblings {
     running: Slab<Unparker>,
     /// Whether the request has been cut off, for those who outlive it; there once it has spawned something.
-    cut: Option<Arc<AtomicBool>>,
+    cut: Option<CutFlag>,
 }
 
 /// The request that something was spawned by, and which may be over before that.
-#[derive(Clone)]
 pub(crate) struct Parent {
     pub(crate) live: Weak<Live>,
-    cut: Arc<AtomicBool>,
+    pub(crate) cut: CutFlag,
 }
 
-impl Parent {
+/// Whether a request has been cut off, for those who may outlive it.
+#[derive(Clone)]
+pub(crate) struct CutFlag(Arc<AtomicBool>);
+
+impl CutFlag {
     /// Fails once the request has been cut off.
     pub(crate) fn check(&self) -> io::Result<()> {
-        if self.cut.load(SeqCst) { Err(cut_off()) } else { Ok(()) }
+        if self.0.load(SeqCst) { Err(cut_off()) } else { Ok(()) }
     }
 }
 
@@ -158,7 +161,7 @@ impl Live {
     /// For something that is to be cut off with the request, also when that is over.
     pub(crate) fn parent(self: &Arc<Live>) -> Parent {
         let mut siblings = lock(&self.siblings);
-        let cut = siblings.cut.get_or_insert_with(|| Arc::new(AtomicBool::new(self.is_cut())));
+        let cut = siblings.cut.get_or_insert_with(|| CutFlag(Arc::new(AtomicBool::new(self.is_cut()))));
         Parent { live: Arc::downgrade(self), cut: cut.clone() }
     }
 
@@ -267,7 +270,7 @@ impl Live {
 
 impl Siblings {
     fn cut_off(&self) {
-        if let Some(cut) = &self.cut {
+        if let Some(CutFlag(cut)) = &self.cut {
             cut.store(true, SeqCst);
         }
         self.running.iter().for_each(|(_, sibling)| sibling.unpark());

@@ -14,7 +14,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::deadline::{deadline, earlier, has_passed};
-use crate::live::{Activity, Live, Parent};
+use crate::live::{Activity, CutFlag, Live, Parent};
 use crate::readiness::Readiness;
 
 pub use offload::offload;
@@ -40,8 +40,8 @@ pub(crate) struct Context {
     pub(crate) parker: Parker,
     /// The request; set once it has begun. None on a thread that runs none. It does not keep the request's socket open.
     live: OnceCell<Weak<Live>>,
-    /// The same, for what it has spawned. None if this is the request itself, whose socket is the parker's own.
-    parent: OnceCell<Parent>,
+    /// Whether that has been cut off, for what it has spawned. None if this is the request itself, whose socket is the parker's own.
+    parent_cut: OnceCell<CutFlag>,
     /// Its loop ends, and cuts off whatever is left there.
     cut: Cell<bool>,
     /// How the request's socket may be ready: a direction is taken out when the kernel had no more, and back in by a wait.
@@ -133,7 +133,7 @@ impl Context {
         Rc::new(Context {
             parker,
             live: OnceCell::new(),
-            parent: OnceCell::new(),
+            parent_cut: OnceCell::new(),
             cut: Cell::new(false),
             ready: Cell::new(Readiness::READ.with(Readiness::WRITE)),
             budget: Cell::new(BUDGET),
@@ -152,14 +152,17 @@ impl Context {
     }
 
     /// Says that this was spawned by a request, or by what that has spawned.
-    pub(crate) fn belong_to(&self, parent: Parent) {
-        self.live.get_or_init(|| parent.live.clone());
-        self.parent.get_or_init(|| parent);
+    pub(crate) fn belong_to(&self, Parent { live, cut }: Parent) {
+        self.live.get_or_init(|| live);
+        self.parent_cut.get_or_init(|| cut);
     }
 
     /// The request, for what is spawned here.
     pub(crate) fn parent(&self) -> Option<Parent> {
-        self.parent.get().cloned().or_else(|| self.live().map(|live| live.parent()))
+        match (self.live.get(), self.parent_cut.get()) {
+            (Some(live), Some(cut)) => Some(Parent { live: live.clone(), cut: cut.clone() }),
+            _ => self.live().map(|live| live.parent()),
+        }
     }
 
     /// The request that this is, or belongs to; `None` also if that is over.
@@ -177,7 +180,7 @@ impl Context {
             }
             None if self.cut.get() => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the event loop ends")),
             // It may be over, and have been cut off before.
-            None => self.parent.get().map_or(Ok(()), Parent::check),
+            None => self.parent_cut.get().map_or(Ok(()), CutFlag::check),
         };
         checked.inspect_err(|_| self.spend(0))
     }
@@ -214,7 +217,7 @@ impl Context {
 
     /// The request, if this is one itself and not what it has spawned.
     fn own_live(&self) -> Option<Arc<Live>> {
-        self.live().filter(|_| self.parent.get().is_none())
+        self.live().filter(|_| self.parent_cut.get().is_none())
     }
 
     /// Waits as the request itself, if there is one: also until its own socket is ready as `own` says. Whatever it waits for, what
