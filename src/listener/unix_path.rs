@@ -20,6 +20,7 @@ use crate::socket;
 /// take the path from then on, and must not lose it.
 #[derive(Debug)]
 pub(super) struct Claim {
+    /// Absolute: the process may be in another folder by the time this is dropped, as a daemon is.
     path: PathBuf,
     device: u64,
     inode: u64,
@@ -71,7 +72,8 @@ pub(super) fn bind(
         result => result?,
     }
     let made = fs::symlink_metadata(path)?;
-    let claim = Claim { path: path.to_path_buf(), device: made.dev(), inode: made.ino(), process: process::id() };
+    let claim =
+        Claim { path: std::path::absolute(path)?, device: made.dev(), inode: made.ino(), process: process::id() };
     if let Some(mode) = mode {
         // And what the umask has taken away is given back.
         fs::set_permissions(path, Permissions::from_mode(mode))?;

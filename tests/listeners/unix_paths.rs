@@ -215,6 +215,23 @@ fn a_forked_process_leaves_the_path() {
     });
 }
 
+/// As a daemon, which goes to the root after it has bound; a path to a deep folder would be too long for the system.
+#[test]
+fn a_relative_path_is_removed_from_another_folder() {
+    in_child(|| {
+        for kind in KINDS {
+            let (folder, path) = folder();
+            std::env::set_current_dir(&folder).unwrap();
+            let listener = kind.bind(Path::new("socket")).unwrap();
+            assert_eq!(listener.local_addr().as_path(), Some(Path::new("socket")));
+            std::env::set_current_dir("/").unwrap();
+            assert!(path.exists());
+            drop(listener);
+            assert!(!path.exists());
+        }
+    });
+}
+
 /// Whatever the umask says.
 #[test]
 fn the_mode_is_as_asked_for() {
