@@ -2,6 +2,10 @@
 
 mod support;
 
+#[macro_use]
+#[path = "support/on_every_backend.rs"]
+mod on_every_backend;
+
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,9 +13,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use socketserver::backend::{Backend, EventLoop, Sources};
+use socketserver::backend::{Backend, BackendName, EventLoop, Sources};
 use socketserver::listener::{Listener, Tcp};
 use socketserver::{Addr, AnyServer, Incoming, Job, Request, Server, Waker};
 
@@ -52,7 +56,7 @@ impl Backend for Backwards {
         self.record.add("deactivate");
     }
 
-    fn server_close(&mut self, _: Option<std::time::Instant>) -> usize {
+    fn server_close(&mut self, _: Option<Instant>) -> usize {
         self.record.add("server_close");
         0
     }
@@ -149,7 +153,7 @@ fn a_job_is_not_lost_with_its_backend() {
             self.1.add("kept");
         }
 
-        fn server_close(&mut self, _: Option<std::time::Instant>) -> usize {
+        fn server_close(&mut self, _: Option<Instant>) -> usize {
             self.0.clear();
             0
         }
@@ -261,6 +265,54 @@ impl Listener for Panicking {
         assert!(!self.panics.load(SeqCst), "a listener may panic");
         Ok(incoming)
     }
+}
+
+/// Turns a number of connections away by itself.
+struct Picky {
+    listener: Tcp,
+    turns_away: usize,
+}
+
+impl AsFd for Picky {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Listener for Picky {
+    fn local_addr(&self) -> &Addr {
+        self.listener.local_addr()
+    }
+
+    fn get_request(&mut self) -> io::Result<Incoming> {
+        let incoming = self.listener.get_request()?;
+        match self.turns_away.checked_sub(1) {
+            Some(left) => {
+                self.turns_away = left;
+                Err(io::ErrorKind::ConnectionAborted.into())
+            }
+            None => Ok(incoming),
+        }
+    }
+}
+
+/// It is no shortage, after which accepting would pause: for 12 seconds, all in all.
+fn a_listener_may_turn_connections_away(backend: BackendName) {
+    const MANY: usize = 20;
+    let listener = Picky { listener: Tcp::options().bind("127.0.0.1:0").unwrap(), turns_away: MANY };
+    let running = Running::start(Server::new(Box::new(listener), backend.backend(), echo));
+    let began = Instant::now();
+    for _ in 0..MANY {
+        assert!(Client::connect(&running.addr).is_hung_up());
+    }
+    assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+    assert!(began.elapsed() < Duration::from_secs(6), "it took {:?}", began.elapsed());
+    let stats = running.finish();
+    assert_eq!((stats.accepted, stats.accept_errors), (1, MANY as u64));
+}
+
+on_every_backend! {
+    a_listener_may_turn_connections_away
 }
 
 /// It ends the serving, and what was served on the same thread: that is not left behind when the server goes to another one.

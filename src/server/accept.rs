@@ -20,14 +20,18 @@ pub(super) enum Verdict {
 
 impl Verdict {
     pub(super) fn of(error: &io::Error) -> Verdict {
-        if error.kind() == ErrorKind::WouldBlock {
-            return Verdict::NothingThere;
+        match error.kind() {
+            ErrorKind::WouldBlock => return Verdict::NothingThere,
+            // It was reset while it was queued, or a signal came; or a listener of somebody's own, whose errors have no number, turns it
+            // away.
+            ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted => {
+                return Verdict::LostConnection;
+            }
+            _ => {}
         }
         match Errno::from_io_error(error) {
-            // It was reset while it was queued, or a firewall forbids it, or a signal came.
-            Some(Errno::CONNABORTED | Errno::CONNRESET | Errno::PERM | Errno::PROTO | Errno::INTR) => {
-                Verdict::LostConnection
-            }
+            // A firewall forbids it.
+            Some(Errno::PERM | Errno::PROTO) => Verdict::LostConnection,
             // Linux passes errors of the new connection's network on to accept, and those of earlier replies to recvfrom.
             Some(
                 Errno::NETDOWN
@@ -90,6 +94,8 @@ mod tests {
         for (errno, verdict) in [
             (Errno::AGAIN, Verdict::NothingThere),
             (Errno::CONNABORTED, Verdict::LostConnection),
+            (Errno::CONNRESET, Verdict::LostConnection),
+            (Errno::INTR, Verdict::LostConnection),
             (Errno::PERM, Verdict::LostConnection),
             (Errno::PROTO, Verdict::LostConnection),
             (Errno::MFILE, Verdict::OutOfResources),
