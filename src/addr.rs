@@ -21,7 +21,8 @@ use std::str::FromStr;
 /// | `127.0.0.1:9999` | TCP, the scheme being left out |
 ///
 /// Parsing resolves a host name with the system's resolver, which may block, and takes the first address that it
-/// gives. Printing is exact, but for names that are not UTF-8, relative paths that begin with `@`, and having no name.
+/// gives: for `localhost`, that of one family. All interfaces are `0.0.0.0`, or `[::]` for both families. Printing is exact, but for
+/// names that are not UTF-8, relative paths that begin with `@`, and having no name.
 ///
 /// ```
 /// use socketserver::Addr;
@@ -249,7 +250,7 @@ fn parse_inet(text: &str) -> io::Result<SocketAddr> {
     let expected =
         || invalid(format!("bad address {text:?}: expected HOST:PORT, such as 127.0.0.1:9999 or [::1]:9999"));
     let (host, port) = text.rsplit_once(':').ok_or_else(expected)?;
-    if host.is_empty() || host.contains([':', '/', '[', ']']) {
+    if host.contains([':', '/', '[', ']']) {
         return Err(expected());
     }
     let port = port.parse().map_err(|_| invalid(format!("bad port {port:?} in {text:?}: expected 0 to 65535")))?;
@@ -257,6 +258,10 @@ fn parse_inet(text: &str) -> io::Result<SocketAddr> {
 }
 
 fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
+    if host.is_empty() {
+        // Python's word for it, and Go's. The resolver would only say that it knows no such name.
+        return Err(invalid("the host is missing: for all interfaces, say 0.0.0.0 or [::]"));
+    }
     let explain = |error: io::Error| io::Error::new(error.kind(), format!("cannot resolve {host:?}: {error}"));
     let first = (host, port).to_socket_addrs().map_err(explain)?.next();
     first.ok_or_else(|| invalid(format!("cannot resolve {host:?}: it has no address")))
@@ -333,7 +338,7 @@ mod tests {
             ("", "HOST:PORT"),
             ("127.0.0.1", "HOST:PORT"),
             ("::1:80", "HOST:PORT"),
-            (":80", "HOST:PORT"),
+            (":80", "0.0.0.0 or [::]"),
             ("tcp://127.0.0.1:99999", "0 to 65535"),
             ("tcp://127.0.0.1:", "0 to 65535"),
             ("http://127.0.0.1:80", "tcp://HOST:PORT"),
@@ -344,6 +349,13 @@ mod tests {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text:?} gave {error:?}");
         }
+    }
+
+    #[test]
+    fn no_host_is_none_that_nobody_knows() {
+        let error = ("", 80).to_addr(Scheme::Tcp).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("0.0.0.0 or [::]"), "{error}");
     }
 
     #[test]
