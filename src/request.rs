@@ -154,7 +154,8 @@ impl Request {
         }
     }
 
-    /// Limits the time that one read may wait; `None`, the default, is no limit. A datagram's read never waits.
+    /// Limits the time that one read may wait; `None`, the default, is no limit. A datagram's read never waits. With `Duration::ZERO`,
+    /// `fill_buf` tells a handler that waits for something else how its peer is: `TimedOut` is silence, nothing is the end.
     #[doc(alias("timeout", "settimeout"))]
     pub fn set_read_timeout(&mut self, timeout: Option<Duration>) {
         self.core.read_timeout.set(timeout);

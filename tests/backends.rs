@@ -58,6 +58,7 @@ macro_rules! cell {
             a_read_has_a_timeout,
             a_write_has_a_timeout,
             a_timeout_says_which_it_was,
+            a_read_of_no_time_tells_whether_the_peer_is_there,
             a_lively_peer_meets_the_deadline,
             a_sleep_meets_the_deadline,
             the_listeners_timeout_is_where_requests_begin,

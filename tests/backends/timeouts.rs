@@ -1,6 +1,6 @@
 //! Timeouts and deadlines: kept, and told as `TimedOut` on every backend.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
@@ -79,6 +79,34 @@ pub fn a_sleep_meets_the_deadline(cell: Cell) {
         request.sleep(PATIENCE)
     };
     check(cell, times_out, |_| {});
+}
+
+/// How a handler that waits for something else looks after its peer.
+pub fn a_read_of_no_time_tells_whether_the_peer_is_there(cell: Cell) {
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        request.set_read_timeout(Some(Duration::ZERO));
+        let mut last = None;
+        while last != Some(Ok(0)) {
+            let seen = request.fill_buf().map(<[u8]>::len).map_err(|error| error.kind());
+            request.consume(seen.unwrap_or(0));
+            if last.replace(seen) != Some(seen) {
+                let _ = tell.send(seen);
+            }
+            request.sleep(Duration::from_millis(1))?;
+        }
+        Ok(())
+    }));
+    let mut client = Client::connect(&running.addr);
+    let silence = Err(ErrorKind::TimedOut);
+    assert_eq!(receive("the silence", &told), silence);
+    client.write_all(b"hello").unwrap();
+    assert_eq!(receive("what was sent", &told), Ok(5));
+    assert_eq!(receive("the silence", &told), silence);
+    drop(client);
+    assert_eq!(receive("the end", &told), Ok(0));
+    running.finish();
 }
 
 /// The option of the listener, which CPython's stream handler has as an attribute.
