@@ -39,7 +39,9 @@ impl<R: BufRead, F: Framing> Frames<R, F> {
     /// # Errors
     ///
     /// Those of [`next`](Frames::next), and `InvalidData` if the frame is not JSON, or not that of a `T`; the frame is over then,
-    /// and the next call gives the next one. The message tells where, but repeats nothing of what the peer sent.
+    /// and the next call gives the next one. The message tells where, but repeats nothing of what the peer sent. A handler that answers
+    /// bad JSON and goes on calls `next` instead, and reads the JSON itself: a frame over the limit is `InvalidData` as well, and there
+    /// going on has no end.
     pub fn next_json<'a, T: Deserialize<'a>>(&'a mut self) -> io::Result<Option<T>> {
         let Some(frame) = self.next()? else { return Ok(None) };
         serde_json::from_slice(frame).map(Some).map_err(|error| {
