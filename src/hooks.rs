@@ -50,7 +50,8 @@ pub trait Hooks: Send + Sync {
 
     /// Called on the serving thread, once in every turn of [`serve_forever`](crate::Server::serve_forever): after each wait
     /// for requests, and at least once in every [`poll_interval`](crate::Server::poll_interval). It is not called at the end: last
-    /// things are done after `serve_forever` has returned.
+    /// things are done after `serve_forever` has returned. To end the server from here, keep a
+    /// [`ShutdownHandle`](crate::ShutdownHandle), made before the hooks are set.
     fn service_actions(&self) {}
 }
 

@@ -54,7 +54,7 @@
 //!
 //! # Logging
 //!
-//! Through the [`log`] crate, and never what peers send:
+//! Through the [`log`] crate, so that it takes a logger to see anything, and never what peers send:
 //!
 //! | level | |
 //! |---|---|

@@ -17,7 +17,8 @@ use crate::waker::Waker;
 /// * Costs a hand-over per request, a few microseconds, and no thread start; an idle connection holds a worker.
 /// * Wrong for connections that stay open: the 41st client waits in the kernel's queue until one of the first 40 has gone.
 /// * As CPython's `ForkingMixIn`, with its names and its limit of 40, on threads: what runs at a time is bounded, and children
-///   that end are reaped and replaced.
+///   that end are reaped and replaced. But they are no processes: handlers share memory, environment and working directory, and one
+///   that ends the process ends the server.
 #[doc(alias = "ForkingMixIn")]
 pub struct ForkingStyle {
     max_children: usize,
