@@ -49,9 +49,10 @@ pub trait Hooks: Send + Sync {
     fn handle_timeout(&self) {}
 
     /// Called on the serving thread, once in every turn of [`serve_forever`](crate::Server::serve_forever): after each wait
-    /// for requests, and at least once in every [`poll_interval`](crate::Server::poll_interval). It is not called at the end: last
-    /// things are done after `serve_forever` has returned. To end the server from here, keep a
-    /// [`ShutdownHandle`](crate::ShutdownHandle), made before the hooks are set.
+    /// for requests, and at least once in every [`poll_interval`](crate::Server::poll_interval): by default there is none, unlike CPython's
+    /// of half a second, so that nothing calls this while nobody comes. It is not called at the end: last things are done after
+    /// `serve_forever` has returned. To end the server from here, keep a [`ShutdownHandle`](crate::ShutdownHandle), made before the hooks
+    /// are set.
     fn service_actions(&self) {}
 }
 
