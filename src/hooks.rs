@@ -39,8 +39,9 @@ pub trait Hooks: Send + Sync {
         Ok(true)
     }
 
-    /// Hears that a request failed: once per failed request, on the thread that it ran on, before it is closed. By default
-    /// the failure is logged, on the level of its [`FailureClass`].
+    /// Hears that a request failed: once per failed request, on the thread that it ran on, before it is closed. It cannot answer: what
+    /// the peer is to be told of a failure, the handler tells it. By default the failure is logged, on the level of its
+    /// [`FailureClass`].
     fn handle_error(&self, failure: &Failure<'_>) {
         failure.log();
     }

@@ -12,7 +12,7 @@
 //!
 //! Each has options, which are set before it is bound: `Tcp::options().reuse_port(true).bind("127.0.0.1:9999")`. A socket that
 //! somebody else has opened is adopted with `TryFrom`, from an [`OwnedFd`] or from std's type. That makes it non-blocking, for all
-//! processes that have it.
+//! processes that have it. Its kind must be known: a descriptor of another kind is an error, and closed.
 //!
 //! # When another process takes over
 //!
