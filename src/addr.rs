@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -14,7 +14,7 @@ use std::str::FromStr;
 ///
 /// | text | socket |
 /// |---|---|
-/// | `tcp://127.0.0.1:9999`, `tcp://[::1]:0`, `tcp://localhost:9999` | TCP |
+/// | `tcp://127.0.0.1:9999`, `tcp://[::1]:0`, `tcp://[fe80::1%eth0]:9999`, `tcp://localhost:9999` | TCP |
 /// | `udp://127.0.0.1:9999` | UDP |
 /// | `unix:///run/echo.sock`, `unix://@name` | Unix stream: a path, a Linux abstract name |
 /// | `unixgram:///run/echo.sock`, `unixgram://@name` | Unix datagram |
@@ -250,11 +250,19 @@ fn parse_inet(text: &str) -> io::Result<SocketAddr> {
     let expected =
         || invalid(format!("bad address {text:?}: expected HOST:PORT, such as 127.0.0.1:9999 or [::1]:9999"));
     let (host, port) = text.rsplit_once(':').ok_or_else(expected)?;
-    if host.contains([':', '/', '[', ']']) {
+    let scoped = scoped(host);
+    if scoped.is_none() && host.contains([':', '/', '[', ']']) {
         return Err(expected());
     }
     let port = port.parse().map_err(|_| invalid(format!("bad port {port:?} in {text:?}: expected 0 to 65535")))?;
-    resolve(host, port)
+    resolve(scoped.unwrap_or(host), port)
+}
+
+/// What is in the brackets of an IPv6 address whose scope is the name of an interface, which only the resolver knows.
+fn scoped(host: &str) -> Option<&str> {
+    let host = host.strip_prefix('[')?.strip_suffix(']')?;
+    let (ip, _) = host.split_once('%')?;
+    ip.parse::<Ipv6Addr>().ok().map(|_| host)
 }
 
 fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
@@ -349,6 +357,16 @@ mod tests {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text:?} gave {error:?}");
         }
+    }
+
+    /// Every Linux has this one.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_scope_may_be_the_name_of_an_interface() {
+        let addr = parse("tcp://[fe80::1%lo]:80").unwrap();
+        assert_eq!(addr, ("fe80::1%lo", 80).to_addr(Scheme::Tcp).unwrap());
+        assert!(matches!(addr.as_inet(), Some(SocketAddr::V6(addr)) if addr.scope_id() != 0), "{addr}");
+        assert!(parse("[fe80::1%no such one]:80").is_err() && parse("[fe80::1%]:80").is_err());
     }
 
     #[test]
