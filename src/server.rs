@@ -308,7 +308,8 @@ impl<L: Listener, B: Backend> Server<L, B> {
 
     /// Ends the server: refuses new connections, drains the requests in progress and cuts them off at the
     /// [`shutdown_deadline`](Server::shutdown_deadline), or earlier if a [`ShutdownHandle`] says so (unless the backend is one that does
-    /// not wait for them), and joins the threads.
+    /// not wait for them), and joins the threads. A request that a drain has cut off before, and that goes on all the same, is waited for
+    /// once more, until that deadline.
     ///
     /// # Errors
     ///
