@@ -54,6 +54,7 @@ pub(super) fn bind(
         prepare()?;
         return Ok(None);
     };
+    let absolute = std::path::absolute(path)?;
     // Between looking and replacing, no other server must do the same. Where there is no lock to be had, all but that is kept.
     let _lock = lock_folder(path);
     if let Some(mode) = mode {
@@ -72,8 +73,7 @@ pub(super) fn bind(
         result => result?,
     }
     let made = fs::symlink_metadata(path)?;
-    let claim =
-        Claim { path: std::path::absolute(path)?, device: made.dev(), inode: made.ino(), process: process::id() };
+    let claim = Claim { path: absolute, device: made.dev(), inode: made.ino(), process: process::id() };
     if let Some(mode) = mode {
         // And what the umask has taken away is given back.
         fs::set_permissions(path, Permissions::from_mode(mode))?;
