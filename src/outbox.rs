@@ -60,11 +60,11 @@ impl Outbox {
         Ok(sent < message.len())
     }
 
-    /// Ends the writing direction when all that has been written is sent. `true` if some of it is still to be sent.
-    pub(crate) fn finish(&self, fd: BorrowedFd<'_>) -> bool {
+    /// Ends the writing direction when all that has been written is sent: now, or by whoever sends the rest.
+    pub(crate) fn finish(&self, fd: BorrowedFd<'_>) {
         let mut queue = lock(&self.queue);
         queue.finished = true;
-        !queue.end(fd)
+        queue.end(fd);
     }
 
     /// Unparks `writer` when there may be room.
@@ -137,13 +137,11 @@ impl Outbox {
 }
 
 impl Queue {
-    /// Ends the writing direction if it is finished and all is sent. `true` if all is sent.
-    fn end(&self, fd: BorrowedFd<'_>) -> bool {
-        let sent = self.bytes.is_empty() && !self.mid_message;
-        if self.finished && sent {
+    /// Ends the writing direction if it is finished and all is sent.
+    fn end(&self, fd: BorrowedFd<'_>) {
+        if self.finished && self.bytes.is_empty() && !self.mid_message {
             socket::shutdown_write(fd);
         }
-        sent
     }
 
     fn wake_writers(&mut self) {

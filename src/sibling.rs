@@ -99,9 +99,7 @@ impl<T> JoinHandle<T> {
                 match &mut *state {
                     State::Running(waiting) => *waiting = Some(context.parker.unparker()),
                     State::Ended(outcome) => {
-                        let outcome = outcome.take();
-                        drop(state);
-                        return match outcome {
+                        return match outcome.take() {
                             Some(Ok(value)) => Ok(value),
                             Some(Err(payload)) if payload.is::<Unwound>() => Err(io::Error::new(
                                 io::ErrorKind::ConnectionAborted,

@@ -113,9 +113,7 @@ impl Sender {
         let live = self.live.upgrade().ok_or_else(over)?;
         live.check()?;
         if let (Socket::Connection(fd), Some(outbox)) = (&live.socket, live.outbox()) {
-            if outbox.finish(fd.as_fd()) {
-                live.unpark();
-            }
+            outbox.finish(fd.as_fd());
         }
         Ok(())
     }
