@@ -389,6 +389,57 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_during_the_cut_takes_nothing_back() {
+        let control = control();
+        control.begin(true);
+        let handle = ShutdownHandle::new(control.clone());
+        handle.shutdown();
+        control.set_phase(Phase::Cut);
+        handle.shutdown();
+        assert_eq!(control.phase(), Phase::Cut);
+    }
+
+    #[test]
+    fn requests_that_outlive_their_server_hear_of_no_stop() {
+        let control = control();
+        ShutdownHandle::new(control.clone()).shutdown();
+        control.begin(false);
+        assert_eq!(control.phase(), Phase::Serving);
+        ShutdownHandle::new(control.clone()).shutdown();
+        assert_eq!(control.phase(), Phase::Serving);
+    }
+
+    #[test]
+    fn a_server_that_is_closed_listens_to_every_handle() {
+        let control = control();
+        let handle = ShutdownHandle::new(control.clone());
+        control.begin(true);
+        control.obeyed();
+        control.end();
+        control.close(Stop { cut_at: None, refuse: true });
+        handle.drain(Duration::ZERO);
+        assert!(control.stop().unwrap().cut_at.is_some());
+    }
+
+    /// Whichever of the two stops is the one that refuses, and however late it comes.
+    #[test]
+    fn of_two_stops_one_may_refuse() {
+        for drain_comes_first in [true, false] {
+            let control = control();
+            control.begin(true);
+            let handle = ShutdownHandle::new(control.clone());
+            if drain_comes_first {
+                handle.drain(Duration::ZERO);
+            }
+            handle.shutdown();
+            if !drain_comes_first {
+                handle.drain(Duration::ZERO);
+            }
+            assert!(control.obeyed());
+        }
+    }
+
+    #[test]
     fn of_two_stops_the_earlier_deadline_counts() {
         let control = control();
         let handle = ShutdownHandle::new(control.clone());
