@@ -20,6 +20,8 @@ use crate::readiness::Readiness;
 pub use offload::offload;
 
 pub(crate) use home::{Home, Sibling, Source, TaskId, Unparker, Work};
+#[cfg(test)]
+pub(crate) use home::{Listening, Told};
 pub(crate) use parker::{Interest, Parker, TaskParker, poll, poll_flags};
 
 /// I/O calls that succeed without waiting before the others of the thread get their turn. (tokio's number.)

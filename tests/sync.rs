@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use socketserver::backend::{Backend, BackendName, EventLoop};
 use socketserver::sync::{Condvar, Mutex, channel};
-use socketserver::{HandlerFactory, Request, spawn};
+use socketserver::{Activity, HandlerFactory, Request, spawn};
 
 use support::cell::{Kind, Place, bind_with};
 use support::client::Client;
@@ -230,6 +230,60 @@ fn nobody_who_waits_for_a_mutex_is_passed(name: BackendName) {
     stop(running, Duration::from_secs(30));
 }
 
+/// The other one takes the mutex in the moment in which it is given back, and notifies who has given it back.
+fn who_gives_the_mutex_back_to_wait_misses_no_notification(name: BackendName) {
+    const ROUNDS: u32 = 500;
+    let shared = Arc::new((Mutex::new(0), Condvar::new()));
+    let its_shared = shared.clone();
+    let running = serve(name, move |request: &mut Request| {
+        let (turn, changed) = &*its_shared;
+        let mut turn = turn.lock().unwrap();
+        for round in 0..ROUNDS {
+            *turn = 2 * round + 1;
+            let over = Instant::now() + Duration::from_secs(30);
+            while *turn == 2 * round + 1 && Instant::now() < over {
+                turn = changed.wait_timeout(turn, over.saturating_duration_since(Instant::now())).unwrap().0;
+            }
+            assert!(Instant::now() < over, "a notification was missed");
+        }
+        request.write_all(b"all")
+    });
+    let client = Client::connect(&running.addr);
+    for round in 0..ROUNDS {
+        loop {
+            if let Ok(mut turn) = shared.0.try_lock() {
+                if *turn == 2 * round + 1 {
+                    *turn += 1;
+                    shared.1.notify_one();
+                    break;
+                }
+            }
+            thread::yield_now();
+        }
+    }
+    assert_eq!(io::read_to_string(client).expect("a reply"), "all");
+    assert_eq!(stop(running, Duration::from_secs(5)), 0);
+}
+
+/// The lock hears of no cut. But nobody waits for its holder to tell the peer.
+fn a_cut_hangs_up_although_the_handler_waits_for_a_lock(name: BackendName) {
+    let mutex = Arc::new(Mutex::new(()));
+    let its_mutex = mutex.clone();
+    let running = serve(name, move |request: &mut Request| {
+        request.write_all(b"!")?;
+        drop(its_mutex.lock());
+        Ok(())
+    });
+    let guard = mutex.lock();
+    let mut client = Client::connect(&running.addr);
+    client.read_exact(&mut [0]).expect("the handler runs");
+    running.wait_for_activity(Activity::Waiting);
+    running.handle.drain(Duration::from_millis(50));
+    assert!(client.is_hung_up());
+    drop(guard);
+    assert_eq!(running.ended().1.cut, 1);
+}
+
 /// Who looks for the drain before each wait leaves at once, however long the drain would wait.
 fn a_drain_ends_one_wait_for_a_condition(name: BackendName) {
     for timeout in [None, Some(Duration::MAX)] {
@@ -240,7 +294,11 @@ fn a_drain_ends_one_wait_for_a_condition(name: BackendName) {
             while !request.is_draining() {
                 guard = match timeout {
                     None => changed.wait(guard).unwrap(),
-                    Some(timeout) => changed.wait_timeout(guard, timeout).unwrap().0,
+                    Some(timeout) => {
+                        let (guard, timed_out) = changed.wait_timeout(guard, timeout).unwrap();
+                        assert!(!timed_out);
+                        guard
+                    }
                 };
             }
             drop(guard);
@@ -275,13 +333,17 @@ on_every_backend! {
     nobody_who_waits_for_a_mutex_is_passed
     who_is_notified_in_time_is_not_timed_out
     who_is_not_notified_is_timed_out
+    who_gives_the_mutex_back_to_wait_misses_no_notification
     a_drain_ends_one_wait_for_a_condition
     a_cut_ends_the_wait_for_a_channel
+    a_cut_hangs_up_although_the_handler_waits_for_a_lock
 }
 
 /// A server of one loop, on which something waits for a client.
 struct Waiting {
     running: Running,
+    /// Something is about to wait.
+    told: channel::Receiver<()>,
     client: Client,
 }
 
@@ -304,12 +366,18 @@ impl Waiting {
             }
             request.write_all(b"!")
         });
+        let client = Waiting::another(&running, way, &told);
+        Waiting { running, told, client }
+    }
+
+    /// Returns when another one waits on the same loop.
+    fn another(running: &Running, way: u8, told: &channel::Receiver<()>) -> Client {
         let client = Client::sending(&running.addr, &[way]);
         told.recv_timeout(Duration::from_secs(30)).expect("it is about to wait");
         // It runs until it waits; only then the loop serves another.
         let mut other = Client::sending(&running.addr, b"?");
         other.read_exact(&mut [0]).expect("a reply");
-        Waiting { running, client }
+        client
     }
 }
 
@@ -361,6 +429,25 @@ fn a_notified_waiter_that_never_gets_its_mutex_takes_no_notification_with_it() {
     stop(gone.running, Duration::ZERO);
     drop(guard);
     left.client.read_exact(&mut [0]).expect("it is notified instead");
+    assert_eq!(stop(left.running, Duration::from_secs(5)), 0);
+}
+
+/// The holder is unwound with the waiter behind it: what it gives back then is for the next one, who is elsewhere.
+#[test]
+fn an_unwound_waiter_whose_turn_has_come_leaves_it_to_the_next() {
+    let mutex = Arc::new(Mutex::new(()));
+    let its_mutex = mutex.clone();
+    let first = Waiting::start(b'w', move || match its_mutex.try_lock() {
+        Ok(_held) => {
+            let (other, never) = (Mutex::new(()), Condvar::new());
+            drop(never.wait_while(other.lock().unwrap(), |()| true));
+        }
+        Err(_) => drop(its_mutex.lock()),
+    });
+    let _second = Waiting::another(&first.running, b'w', &first.told);
+    let mut left = Waiting::start(b'w', move || drop(mutex.lock()));
+    stop(first.running, Duration::ZERO);
+    left.client.read_exact(&mut [0]).expect("it has its turn");
     assert_eq!(stop(left.running, Duration::from_secs(5)), 0);
 }
 

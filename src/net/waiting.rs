@@ -194,3 +194,23 @@ fn is_ready(fd: BorrowedFd<'_>, interest: Readiness) -> io::Result<bool> {
     park::poll(&mut fds, Some(Instant::now()))?;
     Ok(!fds[0].revents().is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::park::{Listening, Told};
+
+    /// It may serve for years, and its requests make many sockets.
+    #[test]
+    fn a_loop_watches_a_socket_once_and_forgets_it() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let addr = Addr::Udp(socket.local_addr().unwrap());
+        let waiting = Waiting::connect(&addr, None).unwrap();
+        let (tell, told) = crossbeam_channel::unbounded();
+        let home: Arc<dyn Home> = Arc::new(Listening(move |what| tell.send(what).unwrap()));
+        waiting.source(&home).unwrap();
+        waiting.source(&home).unwrap();
+        drop(waiting);
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [Told::Watch, Told::Forget(7)]);
+    }
+}

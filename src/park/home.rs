@@ -105,6 +105,42 @@ impl Drop for Waits<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TaskId(pub(crate) u64);
 
+/// A home for tests, which passes on what it is told.
+#[cfg(test)]
+pub(crate) struct Listening<F>(pub(crate) F);
+
+#[cfg(test)]
+#[derive(Debug, PartialEq)]
+pub(crate) enum Told {
+    Unpark,
+    Watch,
+    Forget(usize),
+}
+
+#[cfg(test)]
+impl<F: Fn(Told) + Send + Sync> Home for Listening<F> {
+    fn unpark(&self, _: TaskId) {
+        (self.0)(Told::Unpark);
+    }
+
+    fn offload(&self, _: Work) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn spawn(&self, _: Box<dyn Sibling>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn watch(&self, _: BorrowedFd<'_>, _: &Arc<Source>) -> io::Result<Option<usize>> {
+        (self.0)(Told::Watch);
+        Ok(Some(7))
+    }
+
+    fn forget(&self, _: BorrowedFd<'_>, key: usize) {
+        (self.0)(Told::Forget(key));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

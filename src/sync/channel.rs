@@ -205,7 +205,7 @@ impl<T> fmt::Debug for Receiver<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::park::Parker;
+    use crate::park::{Listening, Parker, TaskId, Unparker};
 
     /// Thousands may wait at one end, and every request may take a clone of the other and drop it.
     #[test]
@@ -225,5 +225,24 @@ mod tests {
         let sends = waiting.senders.queue_up(&me);
         drop(receiver);
         assert!(sends.leave());
+    }
+
+    /// Or it would wait again, and nobody would wake it any more.
+    #[test]
+    fn who_is_woken_by_the_end_finds_it() {
+        let (sender, receiver) = bounded(1);
+        sender.try_send(()).unwrap();
+        let (waiting, found) = (receiver.waiting.clone(), crossbeam_channel::unbounded());
+        let tries = Listening(move |_| found.0.send(sender.try_send(())).unwrap());
+        let _place = waiting.senders.queue_up(&Unparker::new(Arc::new(tries), TaskId(0)));
+        drop(receiver);
+        assert_eq!(found.1.try_recv(), Ok(Err(TrySendError::Disconnected(()))));
+
+        let (sender, receiver) = bounded::<()>(1);
+        let (waiting, found) = (receiver.waiting.clone(), crossbeam_channel::unbounded());
+        let tries = Listening(move |_| found.0.send(receiver.try_recv()).unwrap());
+        let _place = waiting.receivers.queue_up(&Unparker::new(Arc::new(tries), TaskId(0)));
+        drop(sender);
+        assert_eq!(found.1.try_recv(), Ok(Err(TryRecvError::Disconnected)));
     }
 }

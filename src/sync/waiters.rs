@@ -170,3 +170,18 @@ impl Drop for Turn<'_> {
         self.waiters.wake_first();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::park::Parker;
+
+    #[test]
+    fn who_has_waited_longest_is_woken() {
+        let (waiters, me) = (Waiters::default(), Parker::for_thread(None).unparker());
+        let [first, second] = [(); 2].map(|()| waiters.queue_up(&me));
+        waiters.wake_one();
+        assert!(first.leave());
+        assert!(!second.leave());
+    }
+}
