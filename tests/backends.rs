@@ -27,6 +27,8 @@ mod shutdowns;
 mod threads;
 #[path = "backends/timeouts.rs"]
 mod timeouts;
+#[path = "backends/upstreams.rs"]
+mod upstreams;
 #[path = "backends/waits.rs"]
 mod waits;
 
@@ -78,6 +80,7 @@ macro_rules! cell {
             at_the_deadline_a_read_is_cut,
             at_the_deadline_a_write_is_cut,
             at_the_deadline_a_sleep_is_cut,
+            at_the_deadline_a_join_is_cut,
             at_the_deadline_a_write_in_a_destructor_is_cut,
             at_the_deadline_a_busy_reader_is_cut,
             at_the_deadline_who_offloads_without_end_is_cut,
@@ -108,8 +111,18 @@ macro_rules! cell {
             frames_are_never_mixed,
             what_is_queued_at_the_end_is_sent_without_delay,
             a_sender_may_end_the_writing_alone,
+            the_end_of_the_writing_comes_after_the_handlers_message,
+            two_may_wait_for_room,
             who_waits_for_room_hears_that_the_request_is_closed,
+            who_waits_for_room_hears_that_the_peer_is_gone,
+            who_waits_for_room_hears_that_the_request_is_over,
             a_sender_waits_for_the_write_timeout,
+        }
+        behaviours! { $backend $kind upstreams:
+            a_full_tcp_server_is_waited_for_in_vain,
+            a_full_unix_server_is_waited_for,
+            a_missing_unix_server_is_not_waited_for,
+            a_cut_ends_the_wait_for_a_full_server,
         }
         behaviours! { $backend $kind waits:
             a_sleep_takes_its_time,
@@ -119,6 +132,7 @@ macro_rules! cell {
             a_panic_of_offloaded_work_is_the_requests,
             too_late_nothing_is_offloaded,
             a_dump_tells_what_a_request_waits_for,
+            a_dump_tells_that_a_wait_is_over,
         }
         in_processes! { $backend $kind processes:
             a_large_write_arrives_whole_in_a_rain_of_signals,
@@ -132,6 +146,9 @@ macro_rules! cell {
         }
         in_processes! { $backend $kind senders:
             behind_half_a_message_others_wait,
+        }
+        in_processes! { $backend $kind waits:
+            siblings_that_have_ended_leave_nothing,
         }
         cell!(@over $kind $backend);
     };

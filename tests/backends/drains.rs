@@ -1,6 +1,7 @@
 //! Drains: the idle end at once, the busy finish, what is left is cut at the deadline, and nobody new comes in.
 
 use std::io::{self, BufRead, BufWriter, ErrorKind, Read, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use crossbeam_channel::{Receiver, bounded, unbounded};
 use rustix::net::sockopt;
 use socketserver::backend::BackendName;
 use socketserver::frame::Lines;
-use socketserver::{Activity, Request};
+use socketserver::{Activity, Request, spawn, sync};
 
 use crate::support::cell::{Cell, Place};
 use crate::support::client::Client;
@@ -325,6 +326,16 @@ pub fn at_the_deadline_a_sleep_is_cut(cell: Cell) {
 }
 
 /// A `BufWriter` that panics sends its bytes when it is dropped, and the peer does not read.
+/// What it waits for goes on: it waits for a lock, which hears of no cut.
+pub fn at_the_deadline_a_join_is_cut(cell: Cell) {
+    check_cut(cell, |_| {
+        let lock = Arc::new(sync::Mutex::new(()));
+        let its_lock = lock.clone();
+        let _held = lock.lock();
+        spawn(move || drop(its_lock.lock()))?.join()
+    });
+}
+
 pub fn at_the_deadline_a_write_in_a_destructor_is_cut(cell: Cell) {
     check_cut(cell, |request| {
         let result = request.write_all(&vec![b'x'; 64 << 20]);

@@ -3,15 +3,16 @@
 use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::thread::{self, ThreadId};
+use std::time::Duration;
 
-use crossbeam_channel::unbounded;
+use crossbeam_channel::{bounded, unbounded};
 use socketserver::Request;
 use socketserver::backend::EventLoop;
 
 use crate::support::cell::{Cell, bind_with};
 use crate::support::client::Client;
-use crate::support::running::Running;
-use crate::support::{echo, receive};
+use crate::support::running::{Running, close};
+use crate::support::{PATIENCE, echo, receive, until};
 
 #[test]
 fn all_loops_get_connections() {
@@ -66,9 +67,9 @@ fn a_flood_does_not_starve_the_others() {
     }
     drop(client);
     // The flood is busy at any time, so a drain waits for it until the deadline.
-    running.handle.drain(std::time::Duration::from_millis(50));
+    running.handle.drain(Duration::from_millis(50));
     let (server, _) = running.ended();
-    crate::support::running::close(server);
+    close(server);
     flooding.join().unwrap();
     reading.join().unwrap();
 }
@@ -90,4 +91,39 @@ fn the_stack_is_as_large_as_asked_for() {
     }));
     assert_eq!(Client::connect(&running.addr).ask(b"3000"), b"3000\n");
     assert_eq!(running.finish().completed, 1);
+}
+
+/// It waited for its loop, which was held up.
+#[test]
+fn a_request_that_begins_after_the_cut_is_cut() {
+    for kind in ["tcp4", "unix_stream"] {
+        let place = Cell::named("event_loop", kind).place();
+        let (began, beginning) = unbounded();
+        let (open, gate) = bounded::<()>(0);
+        let running = Running::start(bind_with(&place, EventLoop::new(2), move |request: &mut Request| {
+            let mut way = [0];
+            request.read_exact(&mut way)?;
+            let _ = began.send(());
+            match &way {
+                b"h" => Ok(_ = gate.recv()),
+                _ => request.sleep(PATIENCE * 2),
+            }
+        }));
+        // By turns on the serving thread's loop and on the other one, which the second one holds up.
+        let clients = [b"s", b"h", b"s", b"s"].map(|way| {
+            let number = running.stats().accepted;
+            let client = Client::sending(&running.addr, way);
+            until("it is accepted", || running.stats().accepted > number);
+            client
+        });
+        (0..3).for_each(|_| receive("the beginning of a request", &beginning));
+        let monitor = running.monitor.clone();
+        running.handle.drain(Duration::ZERO);
+        let (server, served) = running.ended();
+        assert_eq!(served.cut, 3);
+        drop(open);
+        until("nothing is left", || monitor.stats().live == 0);
+        assert_eq!(close(server).cut, 3);
+        drop(clients);
+    }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use socketserver::frame::{Frames, Framing, LengthDelimited};
+use socketserver::sync::channel;
 use socketserver::{Activity, Request, Sender, spawn};
 
 use crate::peers::{WAIT, WAITS};
@@ -264,6 +265,69 @@ pub fn who_waits_for_room_hears_that_the_request_is_closed(cell: Cell) {
     running.finish();
 }
 
+/// At once, although its handler waits for somebody else.
+pub fn who_waits_for_room_hears_that_the_peer_is_gone(cell: Cell) {
+    let place = cell.place();
+    let (go_on, gate) = channel::bounded::<()>(1);
+    let (give, senders) = unbounded();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        let _ = give.send(request.sender()?);
+        let _ = gate.recv();
+        Ok(())
+    }));
+    let client = Client::connect(&running.addr);
+    let sender = receive("the sender", &senders);
+    let (mut writer, (full, filled), (tell, told)) = (sender.clone(), bounded(0), unbounded());
+    let writing = thread::spawn(move || {
+        while writer.send(&[0; 1024]).is_ok() {}
+        let _ = full.send(());
+        let _ = tell.send(writer.write_all(&vec![0; 32 << 20]).is_err());
+    });
+    receive("a full queue", &filled);
+    drop(client);
+    assert!(receive("the end of the write", &told));
+    drop(go_on);
+    writing.join().unwrap();
+    running.finish();
+}
+
+/// Its handler has returned, and its peer never reads.
+pub fn who_waits_for_room_hears_that_the_request_is_over(cell: Cell) {
+    let place = cell.place();
+    let (running, senders) = start(cell, &place, |request| {
+        request.set_write_timeout(Some(Duration::from_millis(50)));
+        request.read_exact(&mut [0])
+    });
+    let mut client = Client::connect(&running.addr);
+    let mut writer = receive("the sender", &senders);
+    let ((full, filled), (tell, told)) = (bounded(0), unbounded());
+    let writing = thread::spawn(move || {
+        while writer.send(&[0; 1024]).is_ok() {}
+        let _ = full.send(());
+        let _ = tell.send(writer.write_all(&vec![0; 32 << 20]).is_err());
+    });
+    receive("a full queue", &filled);
+    client.write_all(b"x").unwrap();
+    assert!(receive("the end of the write", &told));
+    writing.join().unwrap();
+    running.finish();
+}
+
+/// Each of them is told of the room that there is, however often the other one takes it.
+pub fn two_may_wait_for_room(cell: Cell) {
+    const MESSAGES: usize = 8 << 20;
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, |request: &mut Request| {
+        let writers = [(); 2].map(|()| {
+            let mut sender = request.sender()?;
+            spawn(move || sender.write_all(&vec![b'x'; MESSAGES]))
+        });
+        writers.into_iter().try_for_each(|writer| writer?.join()?)
+    }));
+    assert_eq!(Client::connect(&running.addr).read_all().len(), 2 * MESSAGES);
+    assert_eq!(running.finish().completed, 1);
+}
+
 /// However many have been cut off while they waited for one peer, and that goes on not reading.
 pub fn who_gave_up_waiting_for_room_is_forgotten(cell: Cell) {
     let place = cell.place();
@@ -328,6 +392,24 @@ pub fn a_sender_may_end_the_writing_alone(cell: Cell) {
     assert_eq!(sender.send(b"too late").unwrap_err().kind(), ErrorKind::BrokenPipe);
     assert_eq!(client.read_all().len(), MESSAGE);
     client.write_all(b"still here").unwrap();
+    client.half_close().unwrap();
+    assert_eq!(running.finish().completed, 1);
+}
+
+/// The system has taken a part of it, and the peer reads no more than that.
+pub fn the_end_of_the_writing_comes_after_the_handlers_message(cell: Cell) {
+    const MESSAGE: usize = 16 << 20;
+    let place = cell.place();
+    let (running, senders) = start(cell, &place, |request| {
+        request.write_all(&vec![b'x'; MESSAGE])?;
+        assert_eq!(request.write_all(b"too late").unwrap_err().kind(), ErrorKind::BrokenPipe);
+        request.read_to_end(&mut Vec::new()).map(|_| ())
+    });
+    let mut client = Client::connect(&running.addr);
+    let sender = receive("the sender", &senders);
+    running.wait_for_activity(Activity::Writing);
+    sender.finish().unwrap();
+    assert_eq!(client.read_all().len(), MESSAGE);
     client.half_close().unwrap();
     assert_eq!(running.finish().completed, 1);
 }

@@ -13,6 +13,7 @@ use socketserver::{Activity, Request, net};
 
 use crate::support::cell::{Cell, Place, bind_with};
 use crate::support::client::Client;
+use crate::support::descriptors::open_descriptors;
 use crate::support::running::{Running, close};
 use crate::support::{PATIENCE, receive, until};
 
@@ -51,8 +52,37 @@ pub fn a_sibling_sleeps_and_offloads(cell: Cell) {
             socketserver::sleep(TIME)?;
             socketserver::offload(move || began.elapsed())
         })?;
+        assert!(!sibling.is_finished());
+        while !sibling.is_finished() {
+            socketserver::sleep(Duration::from_millis(1))?;
+        }
         let time = sibling.join()??;
         assert!(time >= TIME, "it took {time:?}");
+        Ok(())
+    });
+    assert_eq!(Client::connect(&running.addr).read_all(), b"");
+    assert_eq!(running.finish().completed, 1);
+}
+
+/// Its request goes on, and each of them has waited for a socket of its own.
+pub fn siblings_that_have_ended_leave_nothing(cell: Cell) {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let peer = silent.local_addr().unwrap();
+    let place = cell.place();
+    let running = start(cell, &place, move |_| {
+        let wait = move || {
+            let mut peer = net::TcpStream::connect(peer)?;
+            peer.set_read_timeout(Some(Duration::from_millis(1)));
+            peer.read(&mut [0])
+        };
+        let wait_beside = || -> io::Result<()> {
+            assert_eq!(socketserver::spawn(wait)?.join()?.unwrap_err().kind(), ErrorKind::TimedOut);
+            Ok(())
+        };
+        wait_beside()?;
+        let before = open_descriptors();
+        (0..20).try_for_each(|_| wait_beside())?;
+        until("all descriptors are closed", || open_descriptors() <= before);
         Ok(())
     });
     assert_eq!(Client::connect(&running.addr).read_all(), b"");
@@ -93,6 +123,13 @@ pub fn a_sibling_that_outlives_its_request_is_cut_off_with_it(cell: Cell) {
 
 /// The first request computes until the second one has been served.
 pub fn a_sleep_of_no_time_gives_the_others_their_turn(cell: Cell) {
+    let sleeps: [fn(&mut Request) -> io::Result<()>; 2] =
+        [|request| request.sleep(Duration::ZERO), |_| socketserver::sleep(Duration::ZERO)];
+    sleeps.into_iter().for_each(|sleep| assert_gives_the_others_their_turn(cell, sleep));
+}
+
+#[track_caller]
+fn assert_gives_the_others_their_turn(cell: Cell, sleep: fn(&mut Request) -> io::Result<()>) {
     let place = cell.place();
     let served = Arc::new(AtomicBool::new(false));
     let (tell, told) = unbounded();
@@ -102,7 +139,7 @@ pub fn a_sleep_of_no_time_gives_the_others_their_turn(cell: Cell) {
         if &message == b"compute" {
             let _ = tell.send(());
             while !served.load(SeqCst) {
-                request.sleep(Duration::ZERO)?;
+                sleep(request)?;
             }
         }
         served.store(true, SeqCst);
@@ -251,6 +288,26 @@ pub fn a_dump_tells_what_a_request_waits_for(cell: Cell) {
         drop(changed.wait_timeout(lock.lock().unwrap(), long));
         Ok(())
     });
+}
+
+pub fn a_dump_tells_that_a_wait_is_over(cell: Cell) {
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let (open, gate) = bounded::<()>(0);
+    let running = start(cell, &place, move |request| {
+        request.sleep(Duration::from_millis(1))?;
+        socketserver::sleep(Duration::from_millis(1))?;
+        let _ = tell.send(());
+        // It blocks in what is not of this crate.
+        let _ = gate.recv();
+        Ok(())
+    });
+    let mut client = Client::connect(&running.addr);
+    receive("the end of its waits", &told);
+    assert_eq!(running.monitor.dump()[0].activity, Activity::Running);
+    drop(open);
+    assert_eq!(client.read_all(), b"");
+    running.finish();
 }
 
 /// Checks what a dump tells of a handler that calls `wait`, which waits until the gate is closed or the request is cut off.
