@@ -105,12 +105,14 @@ table! {
             offloaded_work_of_hundreds_shares_four_threads
             offloaded_work_may_wait_for_other_offloaded_work
             work_that_nobody_waits_for_does_not_begin
+            a_cut_ends_the_wait_for_offloaded_work
             connecting_to_an_address_waits_for_no_thread
             a_dump_tells_what_each_request_does;
         ends:
             a_destructor_of_an_unwound_request_does_not_wait
             a_handler_that_ignores_all_errors_is_unwound
             siblings_end_with_their_loops
+            who_is_left_on_another_loop_goes_on_without_the_server
             who_waits_for_a_lock_gets_it_when_its_holder_ends_with_the_loop;
         nested:
             a_server_runs_inside_a_handler;
@@ -132,6 +134,7 @@ mod unix_datagrams {
     table! {
         event_loop [unix_datagram] => {
             answers:
+                a_reply_that_has_to_wait_is_waited_for
                 a_reply_that_has_to_wait_outlives_the_server;
         }
     }

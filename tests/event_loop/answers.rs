@@ -75,13 +75,23 @@ pub fn a_limit_does_not_concern_replies_that_wait_for_others(cell: Cell) {
     assert_eq!((stats.completed, stats.refused), (10, 0));
 }
 
-/// A single request's handler ends the server, and its peer has no room for the reply at first: the end waits for it.
+/// A single request's peer has no room for the reply at first: the call that serves it waits.
+pub fn a_reply_that_has_to_wait_is_waited_for(cell: Cell) {
+    assert_is_waited_for(cell, |_| {});
+}
+
+/// The request's handler ends the server, which waits as well.
 pub fn a_reply_that_has_to_wait_outlives_the_server(cell: Cell) {
+    assert_is_waited_for(cell, ShutdownHandle::shutdown);
+}
+
+#[track_caller]
+fn assert_is_waited_for(cell: Cell, handle_with: fn(&ShutdownHandle)) {
     let place = cell.place();
     let handle: Arc<OnceLock<ShutdownHandle>> = Arc::default();
     let its_handle = handle.clone();
     let mut server = bind_with(&place, EventLoop::new(1), move |request: &mut Request| {
-        its_handle.get().expect("it was set before").shutdown();
+        handle_with(its_handle.get().expect("it was set before"));
         request.write_all(b"reply")
     });
     handle.set(server.shutdown_handle()).unwrap();

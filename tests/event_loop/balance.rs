@@ -1,17 +1,18 @@
 //! Balance: several loops have about as many connections each.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::thread::{self, ThreadId};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socketserver::Request;
 use socketserver::backend::EventLoop;
+use socketserver::{Request, spawn};
 
 use crate::support::cell::{Kind, Place, bind_with};
 use crate::support::child::in_child;
 use crate::support::client::Client;
 use crate::support::running::Running;
+use crate::support::until;
 
 const LOOPS: usize = 4;
 const CONNECTIONS: usize = 1000;
@@ -79,7 +80,7 @@ fn thousand_connections(kind: Kind) {
     gone.into_iter().for_each(Connection::close);
     // A loop counts a connection out after its peer has seen the end.
     let left = connections.len() as u64;
-    crate::support::until("they have ended", || running.stats().live == left);
+    until("they have ended", || running.stats().live == left);
     connections.extend((0..count).map(|_| Connection::open(&running)));
     assert_balance(&connections);
     drop(connections);
@@ -94,4 +95,25 @@ fn a_thousand_tcp_connections_are_shared_evenly() {
 #[test]
 fn a_thousand_unix_connections_are_shared_evenly() {
     in_child(|| thousand_connections(Kind::UnixStream));
+}
+
+/// A request has had many beside it on its loop, and all of them have ended.
+#[test]
+fn siblings_that_have_ended_are_no_load() {
+    const MANY: usize = 20;
+    let place = Place::new(Kind::Tcp4);
+    let running = Running::start(bind_with(&place, EventLoop::new(2), |request: &mut Request| {
+        if request.fill_buf()? != b"s" {
+            return says_its_thread(request);
+        }
+        let siblings = [(); MANY].map(|()| spawn(|| ()));
+        siblings.into_iter().try_for_each(|sibling| sibling?.join())
+    }));
+    assert_eq!(Client::sending(&running.addr, b"s").read_all(), b"");
+    until("it has ended", || running.stats().live == 0);
+    let connections: Vec<Connection> = (0..MANY).map(|_| Connection::open(&running)).collect();
+    let first = connections.iter().filter(|connection| connection.thread == connections[0].thread).count();
+    assert!((MANY / 4..=MANY * 3 / 4).contains(&first), "{first} of {MANY} on one loop of two");
+    drop(connections);
+    running.finish();
 }

@@ -109,6 +109,34 @@ pub fn siblings_end_with_their_loops(cell: Cell) {
     assert_eq!((served.unfinished, ended.load(SeqCst)), (0, 2));
 }
 
+/// It hears of no cut, because it waits for a lock. The server is gone, but not the other loop.
+pub fn who_is_left_on_another_loop_goes_on_without_the_server(cell: Cell) {
+    let (place, lock) = (cell.place(), Arc::new(Mutex::new(())));
+    let ((began, beginning), (tell, told)) = (unbounded(), unbounded());
+    let its_lock = lock.clone();
+    let running = Running::start(bind_with(&place, EventLoop::new(2), move |_: &mut Request| {
+        let _ = began.send(());
+        drop(its_lock.lock());
+        let _ = tell.send(());
+        Ok(())
+    }));
+    let held = lock.lock();
+    let clients = [(); 2].map(|()| {
+        let client = Client::connect(&running.addr);
+        receive("the beginning of a request", &beginning);
+        client
+    });
+    running.handle.drain(Duration::ZERO);
+    let (server, served) = running.ended();
+    assert_eq!(served.cut, 2);
+    drop(server);
+    drop(held);
+    // The other one was on the serving thread, and was unwound.
+    receive("the end of a request", &told);
+    assert!(told.recv().is_err());
+    drop(clients);
+}
+
 /// It is not unwound, whichever of the two the loop ends first.
 pub fn who_waits_for_a_lock_gets_it_when_its_holder_ends_with_the_loop(cell: Cell) {
     for waiter_comes_first in [true, false] {

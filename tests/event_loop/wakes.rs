@@ -1,7 +1,7 @@
 //! Wake-ups: many at a time, from other threads, for a reason or for none.
 
 use std::collections::HashSet;
-use std::io::{BufRead, Read, Write};
+use std::io::{BufRead, ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex};
@@ -200,6 +200,34 @@ pub fn work_that_nobody_waits_for_does_not_begin(cell: Cell) {
     let stats = running.finish();
     assert_eq!((stats.completed, stats.timed_out), (2, LATE as u64));
     assert_eq!(begun.load(SeqCst), 2);
+}
+
+/// The work goes on without it.
+pub fn a_cut_ends_the_wait_for_offloaded_work(cell: Cell) {
+    let place = cell.place();
+    let (open, gate) = bounded::<()>(0);
+    let (tell, told) = unbounded();
+    let running = Running::start(bind_with(&place, EventLoop::new(1), move |request: &mut Request| {
+        let mut way = [0];
+        request.read_exact(&mut way)?;
+        let gate = gate.clone();
+        let work = move || {
+            let _ = gate.recv();
+        };
+        let result = if way == *b"r" { request.offload(work) } else { socketserver::offload(work) };
+        let _ = tell.send(result.as_ref().err().map(std::io::Error::kind));
+        result
+    }));
+    let _clients = [b"r", b"f"].map(|way| Client::sending(&running.addr, way));
+    until("both wait", || {
+        running.monitor.dump().iter().filter(|request| request.activity == Activity::Offloading).count() == 2
+    });
+    running.handle.drain(Duration::ZERO);
+    for _ in 0..2 {
+        assert_eq!(receive("an outcome", &told), Some(ErrorKind::ConnectionAborted));
+    }
+    drop(open);
+    close(running.ended().0);
 }
 
 /// The only thread of the pool is busy.
