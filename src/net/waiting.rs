@@ -10,7 +10,7 @@ use rustix::event::PollFd;
 use rustix::io::Errno;
 
 use crate::addr::{Addr, Scheme};
-use crate::deadline::{deadline, earlier, has_passed, in_time};
+use crate::deadline::{deadline, has_passed, in_time};
 use crate::live::Activity;
 use crate::lock::lock;
 use crate::park::{self, Context, Home, Source};
@@ -59,9 +59,7 @@ impl Waiting {
                 }
                 // A Unix server whose queue is full: nothing tells when it has room again.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && addr.scheme() == Scheme::Unix => {
-                    let retry = deadline(Some(pause));
-                    pause_until(earlier(retry, until))?;
-                    in_time(until)?;
+                    wait_out(pause)?;
                     pause = (pause * 2).min(Duration::from_millis(32));
                 }
                 // No port is free. TCP has another word for that.
@@ -180,8 +178,9 @@ impl Drop for Waiting {
     }
 }
 
-fn pause_until(until: Option<Instant>) -> io::Result<()> {
-    let context = park::current();
+/// Waits for `pause`, which is no sleep of the handler's.
+fn wait_out(pause: Duration) -> io::Result<()> {
+    let (context, until) = (park::current(), deadline(Some(pause)));
     while !has_passed(until) {
         context.check()?;
         context.park(Activity::Waiting, until)?;
