@@ -290,3 +290,23 @@ impl Drop for Live {
 fn cut_off() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "this request has been cut off")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::UnixName;
+    use crate::park::Parker;
+
+    /// It has been cut off before it spawns for the first time, and ends before what it spawns.
+    #[test]
+    fn who_is_spawned_after_the_cut_is_cut_off() {
+        let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (control, unparker) = (Arc::new(Control::new()), Parker::for_thread(None).unparker());
+        let peer = Addr::Unix(UnixName::Unnamed);
+        let live = Arc::new(Live::new(Socket::Connection(socket.into()), peer, control, unparker, Instant::now()));
+        live.cut();
+        let parent = live.parent();
+        drop(live);
+        assert!(parent.check().is_err());
+    }
+}

@@ -110,6 +110,7 @@ macro_rules! cell {
             formatted_lines_are_never_mixed,
             frames_are_never_mixed,
             what_is_queued_at_the_end_is_sent_without_delay,
+            what_is_queued_behind_half_a_message_does_not_delay_the_end,
             a_sender_may_end_the_writing_alone,
             the_end_of_the_writing_comes_after_the_handlers_message,
             two_may_wait_for_room,
@@ -127,6 +128,7 @@ macro_rules! cell {
         behaviours! { $backend $kind waits:
             a_sleep_takes_its_time,
             a_sibling_sleeps_and_offloads,
+            a_sibling_is_cut_off_with_its_request,
             a_sibling_that_outlives_its_request_is_cut_off_with_it,
             offloaded_work_gives_its_result,
             a_panic_of_offloaded_work_is_the_requests,

@@ -239,6 +239,24 @@ pub fn what_is_queued_at_the_end_is_sent_without_delay(cell: Cell) {
     assert_eq!(running.finish().completed, 1);
 }
 
+/// It could never be sent.
+pub fn what_is_queued_behind_half_a_message_does_not_delay_the_end(cell: Cell) {
+    let place = cell.place();
+    let (failed, failing) = unbounded();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        let sender = request.sender()?;
+        request.set_write_timeout(Some(Duration::from_millis(50)));
+        let half = request.write_all(&vec![0; 16 << 20]).map_err(|error| error.kind());
+        request.set_write_timeout(Some(10 * PATIENCE));
+        let _ = failed.send((half, sender.send(b"hello").is_ok()));
+        Ok(())
+    }));
+    let mut client = Client::connect(&running.addr);
+    assert_eq!(receive("half a message", &failing), (Err(ErrorKind::TimedOut), true));
+    assert!(!client.read_all().ends_with(b"hello"));
+    running.finish();
+}
+
 /// At once, although its handler blocks in what is not of this crate.
 pub fn who_waits_for_room_hears_that_the_request_is_closed(cell: Cell) {
     let place = cell.place();

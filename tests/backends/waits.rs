@@ -89,6 +89,27 @@ pub fn siblings_that_have_ended_leave_nothing(cell: Cell) {
     assert_eq!(running.finish().completed, 1);
 }
 
+pub fn a_sibling_is_cut_off_with_its_request(cell: Cell) {
+    let place = cell.place();
+    let (give, senders) = unbounded();
+    let (tell, told) = unbounded();
+    let running = start(cell, &place, move |request| {
+        let (sender, give, tell) = (request.sender()?, give.clone(), tell.clone());
+        socketserver::spawn(move || {
+            let _ = give.send(sender);
+            let _ = tell.send(socketserver::sleep(PATIENCE * 2).map_err(|error| error.kind()));
+        })?;
+        request.read_exact(&mut [0])
+    });
+    let mut client = Client::connect(&running.addr);
+    let sender = receive("the sender", &senders);
+    running.wait_for_activity(Activity::Reading);
+    sender.close();
+    assert_eq!(receive("the end of the sleep", &told), Err(ErrorKind::ConnectionAborted));
+    assert!(client.is_hung_up());
+    assert_eq!(running.finish().cut, 1);
+}
+
 /// While that is cut off, and ends, the sibling waits for a lock, which hears of no cut. What it does then, and what it spawns, does.
 pub fn a_sibling_that_outlives_its_request_is_cut_off_with_it(cell: Cell) {
     let place = cell.place();
