@@ -35,7 +35,11 @@ struct Connection {
 
 impl Connection {
     fn open(running: &Running) -> Connection {
-        let mut client = Client::sending(&running.addr, b"?");
+        Connection::of(Client::sending(&running.addr, b"?"))
+    }
+
+    /// When that has its answer.
+    fn of(mut client: Client) -> Connection {
         let mut thread = Vec::new();
         while thread.last() != Some(&b'\n') {
             thread.extend(client.take_bytes(1));
@@ -95,6 +99,21 @@ fn a_thousand_tcp_connections_are_shared_evenly() {
 #[test]
 fn a_thousand_unix_connections_are_shared_evenly() {
     in_child(|| thousand_connections(Kind::UnixStream));
+}
+
+/// None of them has begun when the next one is handed over.
+#[test]
+fn connections_that_come_together_are_shared_evenly() {
+    const MANY: usize = 40;
+    let place = Place::new(Kind::Tcp4);
+    let running = Running::start(bind_with(&place, EventLoop::new(LOOPS), says_its_thread));
+    running.handle.pause();
+    let clients: Vec<Client> = (0..MANY).map(|_| Client::sending(&running.addr, b"?")).collect();
+    running.handle.resume();
+    let connections: Vec<Connection> = clients.into_iter().map(Connection::of).collect();
+    assert_balance(&connections);
+    drop(connections);
+    assert_eq!(running.finish().completed, MANY as u64);
 }
 
 /// A request has had many beside it on its loop, and all of them have ended.
