@@ -105,7 +105,6 @@ pub(super) fn send_to(core: &Core, bytes: &[u8], addr: &Addr) -> io::Result<usiz
     let mut pause = Duration::from_millis(1);
     core.check()?;
     loop {
-        core.expect_ready(Readiness::WRITE);
         let sent = writing.call(bytes.len(), socket::Blocking::No, |fd, _| socket::send_to(fd, bytes, addr, mapped))?;
         if let Some(sent) = sent {
             return Ok(sent);
