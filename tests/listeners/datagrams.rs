@@ -1,8 +1,9 @@
 //! Datagrams of every size, to every address, and to those who do not read or have no name.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
@@ -15,8 +16,8 @@ use crate::support::cell::{Kind, Place, bind_with};
 use crate::support::client::Client;
 use crate::support::gate::Gate;
 use crate::support::record::Record;
-use crate::support::running::Running;
-use crate::support::{PATIENCE, echo, receive, until};
+use crate::support::running::{Running, close};
+use crate::support::{PATIENCE, assert_cut_at, echo, receive, until};
 
 /// Echoes a datagram of any length, also of none.
 fn echo_always(request: &mut Request) -> io::Result<()> {
@@ -305,12 +306,7 @@ fn a_unix_client_that_never_reads_wedges_nobody() {
             echo(request)
         });
         let running = Running::start(server);
-        let deaf = StdUnixDatagram::bind(&path).unwrap();
-        // Filled by itself, so that not even one reply fits.
-        deaf.set_nonblocking(true).unwrap();
-        let filler = StdUnixDatagram::unbound().unwrap();
-        filler.set_nonblocking(true).unwrap();
-        while filler.send_to(b"full", &path).is_ok() {}
+        let deaf = deaf_client(&path);
         deaf.send_to(b"hello", running.addr.as_path().unwrap()).unwrap();
         let sent = receive("the request", &beginning);
         for _ in 0..5 {
@@ -321,5 +317,102 @@ fn a_unix_client_that_never_reads_wedges_nobody() {
         assert!(taken >= Duration::from_millis(800), "{backend} gave the reply up after {taken:?}");
         assert!(taken < PATIENCE / 3, "{backend} gave the reply up after {taken:?}");
         assert_eq!((stats.completed, stats.failed, stats.timed_out), (5, 1, 1));
+    }
+}
+
+/// A client that has no room for a single reply.
+fn deaf_client(path: &Path) -> StdUnixDatagram {
+    let deaf = StdUnixDatagram::bind(path).unwrap();
+    let filler = StdUnixDatagram::unbound().unwrap();
+    filler.set_nonblocking(true).unwrap();
+    while filler.send_to(b"full", path).is_ok() {}
+    deaf
+}
+
+/// And not a second later, which is how long it takes where the handler says nothing.
+#[test]
+fn a_reply_is_given_up_when_the_handler_says() {
+    const TIMEOUT: Duration = Duration::from_millis(50);
+    let limits: [fn(&mut Request, Option<Duration>); 2] = [Request::set_write_timeout, Request::set_deadline];
+    let cases = BackendName::ALL.into_iter().flat_map(|backend| limits.map(|limit| (backend, limit)));
+    for (backend, limit) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deaf");
+        let place = Place::new(Kind::UnixDatagram);
+        let (began, beginning) = unbounded();
+        let server = Server::new(place.listen().unwrap(), backend.backend(), move |request: &mut Request| {
+            let _ = began.send(Instant::now());
+            limit(request, Some(TIMEOUT));
+            echo(request)
+        });
+        let running = Running::start(server);
+        let deaf = deaf_client(&path);
+        deaf.send_to(b"hello", running.addr.as_path().unwrap()).unwrap();
+        let sent = receive("the request", &beginning);
+        until("the reply is given up", || running.stats().timed_out == 1);
+        assert_cut_at(TIMEOUT, sent.elapsed());
+        running.finish();
+    }
+}
+
+/// A sender waits in no queue, and the handler that writes by it does not wait, either.
+#[test]
+fn what_a_sender_has_no_room_for_is_not_waited_for() {
+    for backend in BackendName::ALL {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deaf");
+        let place = Place::new(Kind::UnixDatagram);
+        let (tell, told) = unbounded();
+        let server = Server::new(place.listen().unwrap(), backend.backend(), move |request: &mut Request| {
+            let _ = tell.send(request.sender()?.write(b"news").map_err(|error| error.kind()));
+            Ok(())
+        });
+        let running = Running::start(server);
+        let deaf = deaf_client(&path);
+        deaf.send_to(b"hello", running.addr.as_path().unwrap()).unwrap();
+        assert_eq!(receive("the outcome", &told), Err(ErrorKind::WouldBlock), "{backend}");
+        running.finish();
+    }
+}
+
+/// Also where the handler runs on the serving thread, and never waits.
+#[test]
+fn at_the_deadline_who_sends_datagrams_without_end_is_cut() {
+    for backend in BackendName::ALL {
+        let place = Place::new(Kind::Udp4);
+        let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = Addr::Udp(silent.local_addr().unwrap());
+        let (began, beginning) = unbounded();
+        let server = Server::new(place.listen().unwrap(), backend.backend(), move |request: &mut Request| {
+            let _ = began.send(());
+            loop {
+                request.send_to(b"news", &to)?;
+            }
+        });
+        let running = Running::start(server);
+        let mut client = Client::connect(&running.addr);
+        client.write_all(b"begin").unwrap();
+        receive("the request", &beginning);
+        running.handle.drain(Duration::from_millis(50));
+        let (server, served) = running.ended();
+        assert_eq!((served.cut, served.unfinished), (1, 0), "{backend}");
+        assert_eq!(close(server).cut, 1);
+    }
+}
+
+#[test]
+fn pieces_are_one_reply() {
+    for backend in BackendName::ALL {
+        for kind in [Kind::Udp4, Kind::UnixDatagram] {
+            let place = Place::new(kind);
+            let running =
+                Running::start(Server::new(place.listen().unwrap(), backend.backend(), |request: &mut Request| {
+                    let pieces = [&b"a"[..], b"", b"bc"].map(IoSlice::new);
+                    assert_eq!(request.write_vectored(&pieces)?, 3);
+                    request.write_all(b"d")
+                }));
+            assert_eq!(Client::connect(&running.addr).ask(b"?"), b"abcd", "{backend} over {kind:?}");
+            assert_eq!(running.finish().completed, 1);
+        }
     }
 }

@@ -144,3 +144,24 @@ impl Home for Inbox {
         lock(&self.sources).try_remove(key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_is_forgotten_leaves_nothing() {
+        let (inbox, _messages) = Inbox::new(Arc::new(Waker::new().unwrap()), Arc::new(Offload::new(1)));
+        let poll = mio::Poll::new().unwrap();
+        inbox.registry.get_or_init(|| poll.registry().try_clone().unwrap());
+        let (socket, source) = (std::net::UdpSocket::bind("127.0.0.1:0").unwrap(), Arc::default());
+        // Twice: the system allows that only to one that it has forgotten.
+        for _ in 0..2 {
+            let key = inbox.watch(socket.as_fd(), &source).unwrap().unwrap();
+            inbox.forget(socket.as_fd(), key);
+            assert_eq!(Arc::strong_count(&source), 1);
+        }
+    }
+}
