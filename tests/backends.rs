@@ -92,6 +92,7 @@ macro_rules! cell {
             unread_input_does_not_cut_the_answer,
             who_sends_without_end_is_read_so_far_only,
             a_reset_is_an_error_of_the_read,
+            what_is_buffered_is_read_first,
             a_vectored_write_arrives_whole,
             more_pieces_than_a_call_takes_arrive,
         }

@@ -132,11 +132,17 @@ pub fn a_message_that_meets_a_drain_does_not_cut_the_answer(cell: Cell) {
 
 /// The handler reads two messages for each answer, and says so.
 pub fn a_drain_ends_what_says_that_it_is_idle(cell: Cell) {
+    let says: [fn(&mut Request); 2] = [Request::set_idle, |request| request.split().0.set_idle()];
+    says.into_iter().for_each(|say| assert_drain_ends_after(cell, say));
+}
+
+#[track_caller]
+fn assert_drain_ends_after(cell: Cell, say: fn(&mut Request)) {
     let place = cell.place();
     let (tell, told) = unbounded();
     let running = Running::start(cell.bind(&place, move |request: &mut Request| {
         request.read_exact(&mut [0; 5])?;
-        request.set_idle();
+        say(request);
         let _ = tell.send(());
         assert!(request.fill_buf()?.is_empty());
         assert!(request.is_draining());
@@ -149,11 +155,17 @@ pub fn a_drain_ends_what_says_that_it_is_idle(cell: Cell) {
 
 /// The handler has prompted for a message, and says that it waits for that.
 pub fn a_drain_spares_what_says_that_it_is_busy(cell: Cell) {
+    let says: [fn(&mut Request); 2] = [Request::set_busy, |request| request.split().0.set_busy()];
+    says.into_iter().for_each(|say| assert_drain_spares_after(cell, say));
+}
+
+#[track_caller]
+fn assert_drain_spares_after(cell: Cell, say: fn(&mut Request)) {
     let place = cell.place();
     let (tell, told) = unbounded();
     let running = Running::start(cell.bind(&place, move |request: &mut Request| {
         request.write_all(b"354 go on\n")?;
-        request.set_busy();
+        say(request);
         while !request.is_draining() {
             request.sleep(Duration::from_millis(1))?;
         }

@@ -94,6 +94,20 @@ pub fn a_reset_is_an_error_of_the_read(cell: Cell) {
     assert_eq!((stats.failed, stats.disconnected), (1, 1));
 }
 
+/// A read that is large enough to pass by the buffer does not while something is in there.
+pub fn what_is_buffered_is_read_first(cell: Cell) {
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, |request: &mut Request| {
+        let mut message = vec![0; 1 << 20];
+        request.read_exact(&mut message[..1])?;
+        let count = request.read(&mut message[1..])?;
+        request.write_all(&message[..1 + count])
+    }));
+    let mut client = Client::sending(&running.addr, b"hello");
+    assert_eq!(client.take_bytes(5), b"hello");
+    assert_eq!(running.finish().completed, 1);
+}
+
 /// Of some pieces, the last does not fit into the system's buffers.
 pub fn a_vectored_write_arrives_whole(cell: Cell) {
     let place = cell.place();

@@ -278,6 +278,9 @@ pub fn who_waits_for_room_hears_that_the_request_is_closed(cell: Cell) {
     receive("a full queue", &filled);
     sender.close();
     assert_eq!(receive("the end of the write", &told), Err(ErrorKind::ConnectionAborted));
+    // However much has been queued, and will never be sent.
+    assert_eq!(sender.send(b"").unwrap_err().kind(), ErrorKind::ConnectionAborted);
+    assert_eq!(sender.finish().unwrap_err().kind(), ErrorKind::ConnectionAborted);
     drop(go_on);
     writing.join().unwrap();
     running.finish();

@@ -29,21 +29,23 @@ pub fn a_timeout_says_which_it_was(cell: Cell) {
     let (tell, told) = unbounded();
     let running = Running::start(cell.bind(&place, move |request: &mut Request| {
         const SHORT: Option<Duration> = Some(Duration::from_millis(1));
-        request.set_idle_timeout(SHORT);
-        let idle = request.read_exact(&mut [0]).map_err(|error| error.to_string());
-        request.set_busy();
+        let read = |request: &mut Request| request.read_exact(&mut [0]).map_err(|error| error.to_string());
         request.set_read_timeout(SHORT);
-        let read = request.read_exact(&mut [0]).map_err(|error| error.to_string());
+        let first = read(request);
+        request.set_idle_timeout(SHORT);
+        let idle = read(request);
+        request.set_busy();
+        let busy = read(request);
         request.set_deadline(SHORT);
         let sleep = request.sleep(PATIENCE).map_err(|error| error.to_string());
-        let _ = tell.send([idle, read, sleep]);
+        let late = read(request);
+        let _ = tell.send([first, idle, busy, sleep, late]);
         Ok(())
     }));
     let _client = Client::connect(&running.addr);
-    let [idle, read, sleep] = receive("the timeouts", &told);
-    assert_eq!(idle, Err("the idle timeout has passed".to_string()));
-    assert_eq!(read, Err("the read timeout has passed".to_string()));
-    assert_eq!(sleep, Err("the request's deadline has passed".to_string()));
+    let over = |what: &str| Err(format!("the {what} has passed"));
+    let (read, idle, deadline) = (over("read timeout"), over("idle timeout"), over("request's deadline"));
+    assert_eq!(receive("the timeouts", &told), [read.clone(), idle, read, deadline.clone(), deadline]);
     running.finish();
 }
 
