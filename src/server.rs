@@ -286,7 +286,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
                     server.obeyed();
                     return Ok(false);
                 }
-                if server.may_get() && server.get_requests(1) > 0 {
+                if server.get_requests(1) > 0 {
                     while server.backend.needs_thread() && !server.service.control.is_stopping() {
                         server.wait(false, None)?;
                     }

@@ -221,7 +221,6 @@ fn linger(core: &Core, mut unread: bool) {
     let mut scratch = buffer::take();
     let mut reading = core.attempt(Readiness::READ);
     reading.limit(LINGER_SILENCE);
-    core.expect_ready(Readiness::READ);
     while left > 0 && Instant::now() < until {
         match reading.call(buffer::SIZE, Blocking::No, |fd, blocking| socket::recv_into(fd, &mut scratch, blocking)) {
             Ok(Some(0)) | Err(_) => break,

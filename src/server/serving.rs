@@ -64,7 +64,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
         if self.service.control.is_stopping() {
             return Ok(());
         }
-        if self.ready && self.may_get() {
+        if self.ready {
             self.get_requests(GETS_PER_TURN);
         }
         // What the backend does may be what peers wait for.
@@ -93,7 +93,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
     }
 
     /// Whether another request may be got now.
-    pub(super) fn may_get(&self) -> bool {
+    fn may_get(&self) -> bool {
         (self.lack().is_none() || self.turns_away())
             && !self.service.control.is_paused()
             && self.backoff.remaining().is_none()
