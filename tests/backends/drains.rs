@@ -1,6 +1,6 @@
 //! Drains: the idle end at once, the busy finish, what is left is cut at the deadline, and nobody new comes in.
 
-use std::io::{self, BufRead, BufWriter, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufWriter, ErrorKind, IoSlice, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
@@ -83,11 +83,18 @@ pub fn a_drain_refuses_also_after_a_shutdown(cell: Cell) {
 
 /// It has had its answer, and nothing has come since.
 pub fn a_drain_ends_an_idle_connection(cell: Cell) {
-    let place = cell.place();
-    let running = Running::start(cell.bind(&place, echo));
-    let mut idle = Client::sending(&running.addr, b"hello");
-    assert_eq!(idle.take_bytes(5), b"hello");
-    assert_ends_at_once(running, idle);
+    let answer_in_pieces = |request: &mut Request| {
+        request.read_exact(&mut [0; 5])?;
+        assert_eq!(request.write_vectored(&[&b"hel"[..], b"lo"].map(IoSlice::new))?, 5);
+        request.read_to_end(&mut Vec::new()).map(|_| ())
+    };
+    for handle in [echo, answer_in_pieces] {
+        let place = cell.place();
+        let running = Running::start(cell.bind(&place, handle));
+        let mut idle = Client::sending(&running.addr, b"hello");
+        assert_eq!(idle.take_bytes(5), b"hello");
+        assert_ends_at_once(running, idle);
+    }
 }
 
 /// It has never said a word.
@@ -338,6 +345,16 @@ pub fn at_the_deadline_a_sleep_is_cut(cell: Cell) {
 }
 
 /// A `BufWriter` that panics sends its bytes when it is dropped, and the peer does not read.
+/// It is between two messages, and takes the end for none.
+pub fn at_the_deadline_who_reads_on_after_the_end_is_cut(cell: Cell) {
+    check_cut(cell, |request| {
+        request.set_idle();
+        loop {
+            request.fill_buf()?;
+        }
+    });
+}
+
 /// What it waits for goes on: it waits for a lock, which hears of no cut.
 pub fn at_the_deadline_a_join_is_cut(cell: Cell) {
     check_cut(cell, |_| {

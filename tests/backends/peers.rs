@@ -61,6 +61,22 @@ pub fn unread_input_does_not_cut_the_answer(cell: Cell) {
     assert_eq!(running.finish().completed, 3);
 }
 
+/// The client had sent something before it was answered, and goes on when that has been read.
+pub fn input_that_comes_late_does_not_cut_the_answer(cell: Cell) {
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, |request: &mut Request| request.write_all(b"answer")));
+    running.handle.pause();
+    let mut client = Client::sending(&running.addr, b"early");
+    running.handle.resume();
+    running.wait_for_activity(Activity::Reading);
+    for _ in 0..3 {
+        client.write_all(b"late").unwrap();
+    }
+    client.half_close().unwrap();
+    assert_eq!(client.read_all(), b"answer");
+    assert_eq!(running.finish().completed, 1);
+}
+
 /// The client does not stop when it is answered. It is not read from for ever, nor for as long as that may take where it is slow.
 pub fn who_sends_without_end_is_read_so_far_only(cell: Cell) {
     const MOST: usize = 64 << 20;

@@ -203,23 +203,29 @@ pub fn formatted_lines_are_never_mixed(cell: Cell) {
 
 /// A frame is put together from several pieces, and is one message.
 pub fn frames_are_never_mixed(cell: Cell) {
-    const FRAMES: usize = 2_000;
+    const FRAMES: usize = 100;
+    /// So long that the system does not take all of them at once.
+    const LENGTH: usize = 50_000;
     const FRAMING: LengthDelimited = LengthDelimited::new();
     let place = cell.place();
     let running = Running::start(cell.bind(&place, |request: &mut Request| {
         let siblings = [1, 2, 3].map(|number| {
             let mut sender = request.sender()?;
-            socketserver::spawn(move || (0..FRAMES).try_for_each(|_| FRAMING.write_frame(&mut sender, &[number; 5])))
+            socketserver::spawn(move || {
+                (0..FRAMES).try_for_each(|_| FRAMING.write_frame(&mut sender, &[number; LENGTH]))
+            })
         });
-        (0..FRAMES).try_for_each(|_| FRAMING.write_frame(request, &[0; 5]))?;
+        (0..FRAMES).try_for_each(|_| FRAMING.write_frame(request, &[0; LENGTH]))?;
         siblings.into_iter().try_for_each(|sibling| sibling?.join()?)
     }));
-    let all = Client::connect(&running.addr).read_all();
+    let mut client = Client::connect(&running.addr);
+    running.wait_for_activity(Activity::Writing);
+    let all = client.read_all();
     let mut frames = Frames::new(&all[..], FRAMING);
     let mut counts = [0; 4];
     while let Some(frame) = frames.next().unwrap() {
         let number = frame[0];
-        assert_eq!(frame, [number; 5], "a frame with another in it");
+        assert!(frame == [number; LENGTH], "a frame with another in it");
         counts[usize::from(number)] += 1;
     }
     assert_eq!(counts, [FRAMES; 4]);
@@ -314,9 +320,10 @@ pub fn who_waits_for_room_hears_that_the_peer_is_gone(cell: Cell) {
 
 /// Its handler has returned, and its peer never reads.
 pub fn who_waits_for_room_hears_that_the_request_is_over(cell: Cell) {
+    const WRITE_TIMEOUT: Duration = Duration::from_millis(50);
     let place = cell.place();
     let (running, senders) = start(cell, &place, |request| {
-        request.set_write_timeout(Some(Duration::from_millis(50)));
+        request.set_write_timeout(Some(WRITE_TIMEOUT));
         request.read_exact(&mut [0])
     });
     let mut client = Client::connect(&running.addr);
@@ -328,8 +335,10 @@ pub fn who_waits_for_room_hears_that_the_request_is_over(cell: Cell) {
         let _ = tell.send(writer.write_all(&vec![0; 32 << 20]).is_err());
     });
     receive("a full queue", &filled);
+    let ended = Instant::now();
     client.write_all(b"x").unwrap();
     assert!(receive("the end of the write", &told));
+    assert!(ended.elapsed() < 20 * WRITE_TIMEOUT, "it took {:?}", ended.elapsed());
     writing.join().unwrap();
     running.finish();
 }

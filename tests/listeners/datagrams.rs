@@ -416,3 +416,33 @@ fn pieces_are_one_reply() {
         }
     }
 }
+
+/// A busy reply is for connections: a datagram for which there is no room waits.
+#[test]
+fn no_datagram_is_turned_away() {
+    for backend in [BackendName::Threading, BackendName::ForkingStyle, BackendName::EventLoop] {
+        for kind in [Kind::Udp4, Kind::UnixDatagram] {
+            let (place, gate) = (Place::new(kind), Gate::default());
+            let its_gate = gate.clone();
+            let server = Server::new(place.listen().unwrap(), backend.backend(), move |request: &mut Request| {
+                its_gate.pass(request)?;
+                echo(request)
+            });
+            let running = Running::start(server.max_connections(1).busy_reply("busy"));
+            let mut clients = [(); 2].map(|()| Client::connect(&running.addr));
+            clients[0].write_all(b"first").unwrap();
+            gate.wait_for(1);
+            clients[1].write_all(b"second").unwrap();
+            // Whatever wakes the server: now it looks.
+            running.handle.resume();
+            gate.open();
+            assert_eq!(
+                clients.map(|mut client| client.packet()),
+                [&b"first"[..], b"second"],
+                "{backend} over {kind:?}"
+            );
+            let stats = running.finish();
+            assert_eq!((stats.completed, stats.refused), (2, 0), "{backend} over {kind:?}");
+        }
+    }
+}
