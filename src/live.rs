@@ -307,6 +307,6 @@ mod tests {
         live.cut();
         let parent = live.parent();
         drop(live);
-        assert!(parent.check().is_err());
+        assert!(parent.cut.check().is_err());
     }
 }
