@@ -60,7 +60,7 @@
 //! |---|---|
 //! | error | a handler failed or panicked |
 //! | warn | accepting pauses, requests are refused, a stop cuts some off, an event loop is held up |
-//! | info | listening, stopping, stopped; the limit on connections is reached; a request timed out, sent what cannot be read, or was cut off |
+//! | info | listening, stopping, stopped; a limit is reached, such as that of the pool; a request timed out, sent what cannot be read, or was cut off |
 //! | debug | accepted, rejected by a hook, refused, closed, left by its peer |
 //!
 //! A shortage, or a limit that is reached, is logged when it begins, and not again until it has been over for a minute.

@@ -15,7 +15,8 @@ use crate::waker::Waker;
 /// Runs requests on worker threads that are started when the server is activated: as many at a time as there are workers.
 ///
 /// * Costs a hand-over per request, a few microseconds, and no thread start; an idle connection holds a worker.
-/// * Wrong for connections that stay open: the 41st client waits in the kernel's queue until one of the first 40 has gone.
+/// * Wrong for connections that stay open: the 41st client waits in the kernel's queue until one of the first 40 has gone, which the log
+///   says on level `info`.
 /// * As CPython's `ForkingMixIn`, with its names and its limit of 40, on threads: what runs at a time is bounded, and children
 ///   that end are reaped and replaced. But they are no processes: handlers share memory, environment and working directory, and one
 ///   that ends the process ends the server.

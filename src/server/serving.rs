@@ -79,7 +79,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
         self.service.limits.want_end(true);
         let may_get = self.may_get();
         self.service.limits.want_end(!may_get);
-        self.full.set(!may_get && self.leaves_queued(), &self.service.limits);
+        self.full.set(if may_get { None } else { self.lack().filter(|_| !self.turns_away()) });
         let now = if may_get && self.ready { Some(Duration::ZERO) } else { None };
         let due = [timeout, now, self.backoff.remaining(), self.busy.tend()].into_iter().flatten().min();
         self.wait(may_get, due)
@@ -107,11 +107,6 @@ impl<L: Listener, B: Backend> Server<L, B> {
         } else {
             (!self.backend.has_room()).then_some(Lack::Backend)
         }
-    }
-
-    /// Whether requests are left where they are because of the limit.
-    fn leaves_queued(&self) -> bool {
-        !self.service.limits.has_room() && !self.turns_away()
     }
 
     /// Whether requests for which there is no room are told so, rather than left where they are.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
 use log::LevelFilter;
-use socketserver::Request;
+use socketserver::{AnyServer, Request};
 
 use crate::support::cell::{Cell, Kind};
 use crate::support::child::{in_child, keep_log, keep_log_from, kept_lines};
@@ -16,7 +16,7 @@ use crate::support::running::Running;
 use crate::support::{echo, until, within};
 
 /// Waits at the gate, and then says goodbye.
-fn gated(gate: &Gate) -> impl Fn(&mut Request) -> io::Result<()> + Send + Sync + 'static {
+pub fn gated(gate: &Gate) -> impl Fn(&mut Request) -> io::Result<()> + Send + Sync + 'static {
     let gate = gate.clone();
     move |request| {
         request.read_exact(&mut [0; 5])?;
@@ -25,7 +25,7 @@ fn gated(gate: &Gate) -> impl Fn(&mut Request) -> io::Result<()> + Send + Sync +
     }
 }
 
-fn say_hello(running: &Running) -> Client {
+pub fn say_hello(running: &Running) -> Client {
     Client::sending(&running.addr, b"hello")
 }
 
@@ -134,16 +134,21 @@ pub fn a_limit_says_once_that_it_refuses(cell: Cell) {
 pub fn a_full_server_says_so_once(cell: Cell) {
     keep_log_from(LevelFilter::Info);
     let (place, gate) = (cell.place(), Gate::default());
-    let running = Running::start(cell.bind(&place, gated(&gate)).max_connections(1));
+    says_once_that_it_is_full(cell.bind(&place, gated(&gate)).max_connections(1), &gate, "INFO max_connections");
+}
+
+/// Serves one at a time, which a line in the log says.
+pub fn says_once_that_it_is_full(server: AnyServer, gate: &Gate, line: &str) {
+    let running = Running::start(server);
     let mut first = say_hello(&running);
-    until("it says so", || !kept_lines("INFO max_connections").is_empty());
+    until("it says so", || !kept_lines(line).is_empty());
     gate.open();
     assert_eq!(first.read_all(), b"bye");
     for _ in 0..20 {
         assert_eq!(say_hello(&running).read_all(), b"bye");
     }
     assert_eq!(running.finish().completed, 21);
-    let lines = kept_lines("max_connections");
+    let lines = kept_lines(line);
     assert_eq!(lines.len(), 1, "one line for the episode: {lines:?}");
 }
 

@@ -1,12 +1,15 @@
 //! `ForkingStyle`: no more than its workers run, and it says how many do.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::thread;
 
+use log::LevelFilter;
 use socketserver::backend::ForkingStyle;
 use socketserver::{ForkingStyleTcpServer, Request, Server};
 
-use crate::support::cell::{Cell, bind_with};
+use crate::limits::{gated, say_hello, says_once_that_it_is_full};
+use crate::support::cell::{Cell, Kind, Place, bind_with};
+use crate::support::child::{in_child, keep_log_from};
 use crate::support::client::Client;
 use crate::support::gate::Gate;
 use crate::support::running::Running;
@@ -16,13 +19,8 @@ use crate::support::within;
 fn no_more_requests_run_than_there_are_workers() {
     for kind in ["tcp4", "unix_stream"] {
         let (place, gate) = (Cell::named("forking_style", kind).place(), Gate::default());
-        let its_gate = gate.clone();
-        let running = Running::start(bind_with(&place, ForkingStyle::new(2), move |request: &mut Request| {
-            request.read_exact(&mut [0; 5])?;
-            its_gate.pass(request)?;
-            request.write_all(b"bye")
-        }));
-        let clients: Vec<Client> = (0..10).map(|_| Client::sending(&running.addr, b"hello")).collect();
+        let running = Running::start(bind_with(&place, ForkingStyle::new(2), gated(&gate)));
+        let clients: Vec<Client> = (0..10).map(|_| say_hello(&running)).collect();
         gate.wait_for(2);
         assert_eq!(running.stats().accepted, 2, "the others are in the kernel's queue");
         gate.open();
@@ -30,6 +28,17 @@ fn no_more_requests_run_than_there_are_workers() {
         assert_eq!(running.finish().completed, 10);
         assert_eq!(gate.most(), 2);
     }
+}
+
+/// A client that waits behind connections that stay open looks like one that nobody serves.
+#[test]
+fn a_full_pool_says_so_once() {
+    in_child(|| {
+        keep_log_from(LevelFilter::Info);
+        let (place, gate) = (Place::new(Kind::Tcp4), Gate::default());
+        let server = bind_with(&place, ForkingStyle::new(1), gated(&gate));
+        says_once_that_it_is_full(server, &gate, "INFO the backend is full");
+    });
 }
 
 #[test]
