@@ -1,8 +1,9 @@
 //! Sockets for a handler's own use: a proxy's way to its upstream, a lookup in another server.
 //!
-//! They are std's, with the same names, and wait as a [`Request`](crate::Request) does: on the event loop they park the coroutine,
-//! elsewhere they block the thread. Outside of any handler they block the thread, too. If the request that uses one is cut off,
-//! its calls fail with `ConnectionAborted`; at a timeout, which is none by default, with `TimedOut`. `SIGPIPE` is never raised.
+//! They are std's, with the same names, except that TCP sends small writes at once. They wait as a [`Request`](crate::Request) does: on
+//! the event loop they park the coroutine, elsewhere they block the thread. Outside of any handler they block the thread, too. If the
+//! request that uses one is cut off, its calls fail with `ConnectionAborted`; at a timeout, which is none by default, with `TimedOut`.
+//! `SIGPIPE` is never raised.
 //!
 //! With [`spawn`](crate::spawn), a handler copies both ways at a time:
 //!

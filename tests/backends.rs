@@ -127,6 +127,7 @@ macro_rules! cell {
             a_full_unix_server_is_waited_for,
             a_missing_unix_server_is_not_waited_for,
             a_cut_ends_the_wait_for_a_full_server,
+            small_writes_to_an_upstream_go_out_at_once,
         }
         behaviours! { $backend $kind waits:
             a_sleep_takes_its_time,

@@ -6,14 +6,15 @@ use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use crossbeam_channel::unbounded;
+use rustix::net::sockopt;
 use socketserver::net::{TcpStream, UnixStream};
 use socketserver::{Activity, Request};
 use tempfile::TempDir;
 
 use crate::support::cell::Cell;
 use crate::support::client::Client;
-use crate::support::receive;
 use crate::support::running::{Running, close};
+use crate::support::{PATIENCE, receive};
 
 /// A TCP server that accepts nobody, and whose queue is full.
 fn full_tcp_server() -> (TcpListener, std::net::TcpStream) {
@@ -31,6 +32,23 @@ fn full_unix_server() -> (TempDir, UnixListener, std::os::unix::net::UnixStream)
     rustix::net::listen(&listener, 0).unwrap();
     let queued = std::os::unix::net::UnixStream::connect(&path).unwrap();
     (folder, listener, queued)
+}
+
+/// As those of a request do: or a proxy would hold up the second half of a message until the first is acknowledged.
+pub fn small_writes_to_an_upstream_go_out_at_once(cell: Cell) {
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = upstream.local_addr().unwrap();
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        for upstream in [TcpStream::connect(addr)?, TcpStream::connect_timeout(&addr, PATIENCE)?] {
+            assert!(sockopt::tcp_nodelay(&upstream)?);
+            upstream.set_nodelay(false)?;
+            assert!(!sockopt::tcp_nodelay(&upstream)?);
+        }
+        request.write_all(b"both")
+    }));
+    assert_eq!(Client::connect(&running.addr).read_all(), b"both");
+    assert_eq!(running.finish().completed, 1);
 }
 
 pub fn a_full_tcp_server_is_waited_for_in_vain(cell: Cell) {
