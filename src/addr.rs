@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -163,8 +163,8 @@ impl FromStr for Addr {
     }
 }
 
-/// What [`Server::bind`](crate::Server::bind) takes as an address: text, [`SocketAddr`], `(host, port)`, a path or an
-/// [`Addr`].
+/// What [`Server::bind`](crate::Server::bind) takes as an address: text, [`SocketAddr`], `(host, port)`, where the host may
+/// be an [`IpAddr`], a path or an [`Addr`].
 ///
 /// What does not say its kind of socket gets the listener's: `"127.0.0.1:9999"` is a UDP address to a UDP server.
 pub trait ToAddr {
@@ -218,6 +218,24 @@ impl ToAddr for (&str, u16) {
         resolve(self.0, self.1)?.to_addr(scheme)
     }
 }
+
+impl ToAddr for (String, u16) {
+    fn to_addr(&self, scheme: Scheme) -> io::Result<Addr> {
+        (self.0.as_str(), self.1).to_addr(scheme)
+    }
+}
+
+macro_rules! ip_and_port {
+    ($($ip:ty)*) => {
+        $(impl ToAddr for ($ip, u16) {
+            fn to_addr(&self, scheme: Scheme) -> io::Result<Addr> {
+                SocketAddr::from(*self).to_addr(scheme)
+            }
+        })*
+    };
+}
+
+ip_and_port! { IpAddr Ipv4Addr Ipv6Addr }
 
 impl ToAddr for Path {
     fn to_addr(&self, scheme: Scheme) -> io::Result<Addr> {
@@ -374,6 +392,16 @@ mod tests {
         let error = ("", 80).to_addr(Scheme::Tcp).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         assert!(error.to_string().contains("0.0.0.0 or [::]"), "{error}");
+    }
+
+    #[test]
+    fn a_host_and_a_port_are_an_address_however_they_are_typed() {
+        let v4 = Ipv4Addr::LOCALHOST;
+        let same: [&dyn ToAddr; 4] = [&("127.0.0.1", 9), &("127.0.0.1".to_string(), 9), &(v4, 9), &(IpAddr::V4(v4), 9)];
+        for addr in same {
+            assert_eq!(addr.to_addr(Scheme::Udp).unwrap().to_string(), "udp://127.0.0.1:9");
+        }
+        assert_eq!((Ipv6Addr::LOCALHOST, 9).to_addr(Scheme::Tcp).unwrap().to_string(), "tcp://[::1]:9");
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::deadline::deadline;
 use crate::frame::{Frames, Framing};
 use crate::live::Live;
 use crate::park::Context;
+use crate::shutdown::ShutdownHandle;
 use crate::socket;
 pub use halves::{ReadHalf, WriteHalf};
 pub use sender::Sender;
@@ -244,6 +245,31 @@ impl Request {
     pub fn sender(&mut self) -> io::Result<Sender> {
         self.core.open_outbox()?;
         Ok(Sender::new(&self.core.live, self.core.write_timeout.get()))
+    }
+
+    /// The handle that ends the server of this request: a command that a client may give. (CPython's `self.server.shutdown()`, which
+    /// blocks where the server runs on the same thread; this never does.)
+    ///
+    /// ```
+    /// use socketserver::{Request, TcpServer};
+    /// use std::io::{self, BufRead};
+    ///
+    /// fn control(request: &mut Request) -> io::Result<()> {
+    ///     let mut line = String::new();
+    ///     request.read_line(&mut line)?;
+    ///     if line == "stop\n" {
+    ///         request.shutdown_handle().shutdown();
+    ///     }
+    ///     Ok(())
+    /// }
+    /// let mut server = TcpServer::bind("127.0.0.1:0", control)?;
+    /// # let mut client = std::net::TcpStream::connect(server.local_addr().as_inet().unwrap())?;
+    /// # io::Write::write_all(&mut client, b"stop\n")?;
+    /// server.serve_forever()?;
+    /// # Ok::<(), io::Error>(())
+    /// ```
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        ShutdownHandle::new(self.core.live.control.clone())
     }
 
     /// Sends a datagram to `addr` at once, beside the reply. Where the system has no room for it, this waits, up to the write timeout.

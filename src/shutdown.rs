@@ -11,7 +11,8 @@ use crate::waker::Waker;
 
 /// Ends a server's [`serve_forever`](crate::Server::serve_forever), from any thread, any handler and any backend.
 ///
-/// Get it with [`Server::shutdown_handle`](crate::Server::shutdown_handle). Its methods never block, may be called any
+/// Get it with [`Server::shutdown_handle`](crate::Server::shutdown_handle), or in a handler with
+/// [`Request::shutdown_handle`](crate::Request::shutdown_handle). Its methods never block, may be called any
 /// number of times, and wake the server by a descriptor, so that it reacts at once:
 ///
 /// * asked before serving, it is remembered: the next `serve_forever` accepts nothing and returns;
@@ -39,31 +40,6 @@ use crate::waker::Waker;
 /// handle.shutdown();
 /// serving.join().unwrap()?;
 /// # Ok::<(), std::io::Error>(())
-/// ```
-///
-/// A handler that ends its own server finds the handle where it was put when there was a server:
-///
-/// ```
-/// use std::io::{self, BufRead};
-/// use std::sync::{Arc, OnceLock};
-/// use socketserver::{Request, ShutdownHandle, TcpServer};
-///
-/// let handle = Arc::new(OnceLock::<ShutdownHandle>::new());
-/// let its_handle = handle.clone();
-/// let control = move |request: &mut Request| -> io::Result<()> {
-///     let mut line = String::new();
-///     request.read_line(&mut line)?;
-///     if let ("stop\n", Some(handle)) = (line.as_str(), its_handle.get()) {
-///         handle.shutdown();
-///     }
-///     Ok(())
-/// };
-/// let mut server = TcpServer::bind("127.0.0.1:0", control)?;
-/// handle.get_or_init(|| server.shutdown_handle());
-/// # let mut client = std::net::TcpStream::connect(server.local_addr().as_inet().unwrap())?;
-/// # io::Write::write_all(&mut client, b"stop\n")?;
-/// server.serve_forever()?;
-/// # Ok::<(), io::Error>(())
 /// ```
 ///
 /// To end with a signal, have a thread wait for it (here with the `signal-hook` crate): a signal handler itself must not call these

@@ -1,9 +1,9 @@
 //! A shutdown that races the start of serving, from outside and from handlers.
 
-use std::sync::{Arc, Barrier, OnceLock};
+use std::sync::{Arc, Barrier};
 use std::thread;
 
-use socketserver::{Request, ShutdownHandle};
+use socketserver::Request;
 
 use crate::support::cell::Cell;
 use crate::support::client::Client;
@@ -35,13 +35,10 @@ pub fn a_shutdown_may_race_the_start(cell: Cell) {
 pub fn handlers_may_race_to_stop_their_server(cell: Cell) {
     for _ in 0..20 {
         let place = cell.place();
-        let handle = Arc::new(OnceLock::<ShutdownHandle>::new());
-        let its_handle = handle.clone();
-        let server = cell.bind(&place, move |request: &mut Request| {
-            its_handle.get().expect("set before the start").shutdown();
+        let server = cell.bind(&place, |request: &mut Request| {
+            request.shutdown_handle().shutdown();
             echo(request)
         });
-        handle.get_or_init(|| server.shutdown_handle());
         let clients: Vec<Client> = (0..4)
             .map(|_| {
                 let client = Client::sending(server.local_addr(), b"stop");

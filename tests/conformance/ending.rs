@@ -1,11 +1,10 @@
 //! Shutdown, close and drop: at any time, from anywhere, any number of times, and never a deadlock.
 
 use std::io::{self, Read, Write};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
-use socketserver::{Request, ShutdownHandle};
+use socketserver::Request;
 
 use crate::support::cell::{Cell, Place};
 use crate::support::client::Client;
@@ -56,17 +55,13 @@ pub fn an_idle_server_stops_at_once(cell: Cell) {
 /// The request that stops its server is itself served to the end.
 pub fn a_handler_may_stop_its_server(cell: Cell) {
     let place = cell.place();
-    let handle = Arc::new(OnceLock::<ShutdownHandle>::new());
-    let its_handle = handle.clone();
-    let server = cell.bind(&place, move |request: &mut Request| -> io::Result<()> {
+    let running = Running::start(cell.bind(&place, |request: &mut Request| -> io::Result<()> {
         request.read_exact(&mut [0; 9])?;
-        let handle = its_handle.get().expect("set before the start");
+        let handle = request.shutdown_handle();
         handle.shutdown();
         handle.shutdown();
         request.write_all(b"good night")
-    });
-    handle.get_or_init(|| server.shutdown_handle());
-    let running = Running::start(server);
+    }));
     assert_eq!(Client::connect(&running.addr).ask(b"go to bed"), b"good night");
     let (server, served) = running.ended();
     assert_eq!((served.accepted, served.cut), (1, 0));

@@ -1,11 +1,10 @@
 //! The turns of the serving thread: one request at a time, its timeout, the hook of every turn, pauses.
 
 use std::io::Write;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, unbounded};
-use socketserver::{AnyServer, Hooks, Request, ShutdownHandle};
+use socketserver::{AnyServer, Hooks, Request};
 
 use crate::support::cell::Cell;
 use crate::support::client::Client;
@@ -102,13 +101,10 @@ pub fn a_shutdown_between_two_requests_ends_the_wait_for_the_second(cell: Cell) 
 /// Although it has nothing to wait for: its request is there.
 pub fn a_handler_may_end_a_loop_of_single_requests(cell: Cell) {
     let place = cell.place();
-    let handle: Arc<OnceLock<ShutdownHandle>> = Arc::default();
-    let its_handle = handle.clone();
-    let server = cell.bind(&place, move |request: &mut Request| {
-        its_handle.get().expect("it was set before").shutdown();
+    let server = cell.bind(&place, |request: &mut Request| {
+        request.shutdown_handle().shutdown();
         request.write_all(b"bye")
     });
-    handle.set(server.shutdown_handle()).unwrap();
     let mut client = Client::sending(server.local_addr(), b"hello");
     let server = within("a loop of single requests", move || {
         let mut server = server;

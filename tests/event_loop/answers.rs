@@ -2,7 +2,6 @@
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixDatagram;
-use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use socketserver::backend::EventLoop;
@@ -88,13 +87,10 @@ pub fn a_reply_that_has_to_wait_outlives_the_server(cell: Cell) {
 #[track_caller]
 fn assert_is_waited_for(cell: Cell, handle_with: fn(&ShutdownHandle)) {
     let place = cell.place();
-    let handle: Arc<OnceLock<ShutdownHandle>> = Arc::default();
-    let its_handle = handle.clone();
     let mut server = bind_with(&place, EventLoop::new(1), move |request: &mut Request| {
-        handle_with(its_handle.get().expect("it was set before"));
+        handle_with(&request.shutdown_handle());
         request.write_all(b"reply")
     });
-    handle.set(server.shutdown_handle()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("client");
     let client = UnixDatagram::bind(&path).unwrap();
