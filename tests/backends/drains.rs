@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, bounded, unbounded};
 use rustix::net::sockopt;
 use socketserver::backend::BackendName;
 use socketserver::frame::Lines;
-use socketserver::{Activity, Request, spawn, sync};
+use socketserver::{Activity, Request, Sender, spawn, sync};
 
 use crate::support::cell::{Cell, Place};
 use crate::support::client::Client;
@@ -293,6 +293,45 @@ fn assert_ends_at_once(running: Running, mut client: Client) {
     assert_eq!(close(server).completed, 1, "the handler has read the end of the stream");
 }
 
+/// It goes on for a while when the drain has begun, and only then waits for the rest of its message.
+pub fn a_drain_spares_who_has_half_a_message_and_computes(cell: Cell) {
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        request.read_exact(&mut [0; 2])?;
+        while !request.is_draining() {
+            request.sleep(Duration::from_millis(1))?;
+        }
+        request.sleep(Duration::from_millis(50))?;
+        let _ = tell.send(());
+        request.read_exact(&mut [0; 3])?;
+        request.write_all(b"hello")
+    }));
+    let client = Client::sending(&running.addr, b"he");
+    running.wait_for_activity(Activity::Sleeping);
+    assert_is_spared(running, client, &told, (b"llo", b"hello"));
+}
+
+/// What is in the handler's own buffer it still has; what is in the system's, no more.
+pub fn who_is_cut_off_reads_no_more_of_what_has_come(cell: Cell) {
+    const BUFFER: usize = 64 * 1024;
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        request.read_exact(&mut [0])?;
+        request.sender()?.close();
+        let mut rest = Vec::new();
+        let end = request.read_to_end(&mut rest).map_err(|error| error.kind());
+        let _ = tell.send((rest.len() < BUFFER, end));
+        Ok(())
+    }));
+    running.handle.pause();
+    let _client = Client::sending(&running.addr, &[b'x'; 2 * BUFFER]);
+    running.handle.resume();
+    assert_eq!(receive("the end of the stream", &told), (true, Err(ErrorKind::ConnectionAborted)));
+    running.finish();
+}
+
 /// Half a line has been read: its other half is waited for, and answered.
 pub fn a_drain_spares_a_half_read_message(cell: Cell) {
     let (place, gate) = (cell.place(), Gate::default());
@@ -419,13 +458,21 @@ pub fn at_the_deadline_who_offloads_without_end_is_cut(cell: Cell) {
 
 /// By a sender of its own, to a peer that always takes more.
 pub fn at_the_deadline_who_sends_without_end_is_cut(cell: Cell) {
+    // By the sender, or beside it.
+    let sends: [fn(&mut Request, &mut Sender) -> io::Result<()>; 2] =
+        [|_, sender| sender.write_all(b"x"), |request, _| request.write_all(b"x")];
+    sends.into_iter().for_each(|send| assert_cuts_who_goes_on(cell, send));
+}
+
+#[track_caller]
+fn assert_cuts_who_goes_on(cell: Cell, send: fn(&mut Request, &mut Sender) -> io::Result<()>) {
     let place = cell.place();
     let (began, beginning) = unbounded();
     let running = Running::start(cell.bind(&place, move |request: &mut Request| {
         let mut sender = request.sender()?;
         let _ = began.send(());
         loop {
-            sender.write_all(b"x")?;
+            send(request, &mut sender)?;
         }
     }));
     let mut client = Client::connect(&running.addr);

@@ -9,8 +9,11 @@ use crossbeam_channel::{bounded, unbounded};
 use socketserver::Request;
 use socketserver::backend::EventLoop;
 
-use crate::support::cell::{Cell, bind_with};
+use crate::support::cell::{Cell, Kind, Place, bind_with};
+use crate::support::child::in_child;
 use crate::support::client::Client;
+use crate::support::descriptors::threads;
+use crate::support::gate::Gate;
 use crate::support::running::{Running, close};
 use crate::support::{PATIENCE, echo, receive, until};
 
@@ -126,4 +129,36 @@ fn a_request_that_begins_after_the_cut_is_cut() {
         assert_eq!(close(server).cut, 3);
         drop(clients);
     }
+}
+
+/// Each waits for its end, and they are many: a connection would go to another loop.
+#[test]
+fn datagrams_stay_on_the_loop_that_receives_them() {
+    let (place, gate) = (Place::new(Kind::Udp4), Gate::default());
+    let (tell, told) = unbounded();
+    let its_gate = gate.clone();
+    let running = Running::start(bind_with(&place, EventLoop::new(3), move |request: &mut Request| {
+        let _ = tell.send(thread::current().id());
+        its_gate.pass(request)
+    }));
+    let mut client = Client::connect(&running.addr);
+    (0..9).for_each(|_| client.write_all(b"hello").unwrap());
+    gate.wait_for(9);
+    gate.open();
+    running.finish();
+    assert_eq!(told.iter().collect::<HashSet<_>>().len(), 1);
+}
+
+/// Nobody closes it.
+#[test]
+fn the_loops_of_a_server_that_is_dropped_end() {
+    in_child(|| {
+        let before = threads();
+        let place = Place::new(Kind::Tcp4);
+        let running = Running::start(bind_with(&place, EventLoop::new(3), echo));
+        assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+        assert!(threads() > before);
+        drop(running.stop());
+        until("its threads end", || threads() == before);
+    });
 }

@@ -77,6 +77,19 @@ pub fn input_that_comes_late_does_not_cut_the_answer(cell: Cell) {
     assert_eq!(running.finish().completed, 1);
 }
 
+/// Nor is it waited for without end.
+pub fn who_is_silent_after_unread_input_is_left(cell: Cell) {
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, |request: &mut Request| {
+        request.read_exact(&mut [0])?;
+        request.write_all(b"answer")
+    }));
+    let mut client = Client::sending(&running.addr, b"unread");
+    assert_eq!(client.read_all(), b"answer");
+    until("the request is over", || running.stats().live == 0);
+    assert_eq!(running.finish().completed, 1);
+}
+
 /// The client does not stop when it is answered. It is not read from for ever, nor for as long as that may take where it is slow.
 pub fn who_sends_without_end_is_read_so_far_only(cell: Cell) {
     const MOST: usize = 64 << 20;

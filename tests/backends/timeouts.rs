@@ -121,13 +121,14 @@ pub fn the_listeners_timeout_is_where_requests_begin(cell: Cell) {
     };
     let (tell, told) = unbounded();
     let server = Server::new(listener, cell.backend.backend(), move |request: &mut Request| {
-        let result = request.read_exact(&mut [0]);
-        let _ = tell.send(result.as_ref().map_err(io::Error::kind).copied());
-        result
+        let read = request.read_exact(&mut [0]).map_err(|error| error.kind());
+        let written = request.write_all(&vec![b'x'; 64 << 20]).map_err(|error| error.kind());
+        let _ = tell.send((read, written));
+        Ok(())
     });
     let running = Running::start(server);
     let _client = Client::connect(&running.addr);
-    assert_eq!(receive("the timeout", &told), Err(ErrorKind::TimedOut));
+    assert_eq!(receive("the timeouts", &told), (Err(ErrorKind::TimedOut), Err(ErrorKind::TimedOut)));
     running.finish();
 }
 

@@ -1,6 +1,6 @@
 //! Sleeping and offloading: the request waits, and the others do not.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
@@ -318,16 +318,22 @@ pub fn a_dump_tells_that_a_wait_is_over(cell: Cell) {
     let running = start(cell, &place, move |request| {
         request.sleep(Duration::from_millis(1))?;
         socketserver::sleep(Duration::from_millis(1))?;
+        request.write_all(b"12345")?;
+        assert_eq!(request.write_vectored(&[&b"6"[..], b"78"].map(IoSlice::new))?, 3);
+        request.read_exact(&mut [0])?;
         let _ = tell.send(());
         // It blocks in what is not of this crate.
         let _ = gate.recv();
         Ok(())
     });
     let mut client = Client::connect(&running.addr);
+    running.wait_for_activity(Activity::Reading);
+    client.write_all(b"x").unwrap();
     receive("the end of its waits", &told);
-    assert_eq!(running.monitor.dump()[0].activity, Activity::Running);
+    let request = &running.monitor.dump()[0];
+    assert_eq!((request.activity, request.bytes_read, request.bytes_written), (Activity::Running, 1, 8));
     drop(open);
-    assert_eq!(client.read_all(), b"");
+    assert_eq!(client.read_all(), b"12345678");
     running.finish();
 }
 
