@@ -105,6 +105,7 @@ table! {
             offloaded_work_of_hundreds_shares_four_threads
             offloaded_work_may_wait_for_other_offloaded_work
             work_that_nobody_waits_for_does_not_begin
+            work_that_comes_one_by_one_shares_few_threads
             a_cut_ends_the_wait_for_offloaded_work
             connecting_to_an_address_waits_for_no_thread
             a_dump_tells_what_each_request_does;

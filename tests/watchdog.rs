@@ -68,6 +68,37 @@ fn a_handler_that_holds_its_loop_is_named_each_time() {
     assert_eq!(warnings.len(), 2, "{warnings:?}");
 }
 
+/// The first connection is on the serving thread's loop, the second one is on another.
+#[test]
+fn a_handler_that_holds_another_loop_is_noticed() {
+    let monitor: Arc<OnceLock<Monitor>> = Arc::default();
+    let shared = monitor.clone();
+    let handler = move |request: &mut Request| -> io::Result<()> {
+        let mut first = [0];
+        request.read_exact(&mut first)?;
+        let held = first == *b"h" && hold(shared.get().expect("the monitor is set before serving"), 1);
+        request.write_all(&[u8::from(held)])?;
+        request.read_to_end(&mut Vec::new()).map(|_| ())
+    };
+    let backend = EventLoop::new(2).watchdog(Some(Duration::from_millis(20)));
+    let mut server = Server::new(Tcp::options().bind("127.0.0.1:0").expect("a listener"), backend, handler);
+    assert!(monitor.set(server.monitor()).is_ok());
+    let (addr, handle) = (server.local_addr().as_inet().expect("an IP address"), server.shutdown_handle());
+    let serving = thread::spawn(move || server.serve_forever().map(|_| server.close()));
+    let clients = [b"-", b"h"].map(|message| {
+        let mut client = TcpStream::connect(addr).expect("a connection");
+        client.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+        client.write_all(message).expect("a write");
+        let mut held = [0];
+        client.read_exact(&mut held).expect("a reply");
+        assert_eq!(held, [u8::from(message == b"h")]);
+        client
+    });
+    drop(clients);
+    handle.shutdown();
+    serving.join().expect("no panic").expect("serving ends well").expect("closing ends well");
+}
+
 /// Each is there already when it is handled, so that the loop does not wait before; in between, the watchdog goes to sleep.
 #[test]
 fn a_handler_of_a_single_request_is_noticed_each_time() {
@@ -113,4 +144,27 @@ fn a_loop_that_is_busy_with_many_short_requests_is_not_held() {
     handle.shutdown();
     serving.join().expect("no panic").expect("serving ends well");
     assert_eq!(monitor.stats().held, 0);
+}
+
+/// Each time it has run once more, and then nothing happens.
+#[test]
+fn who_waits_holds_nothing() {
+    let backend = EventLoop::new(1).watchdog(Some(Duration::from_millis(10)));
+    let listener = Tcp::options().bind("127.0.0.1:0").expect("a listener");
+    let mut server = Server::new(listener, backend, support::echo);
+    let (addr, handle, monitor) =
+        (server.local_addr().as_inet().expect("an IP address"), server.shutdown_handle(), server.monitor());
+    let serving = thread::spawn(move || server.serve_forever());
+    let mut client = TcpStream::connect(addr).expect("a connection");
+    for _ in 0..4 {
+        client.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+        client.write_all(b"x").expect("a write");
+        client.read_exact(&mut [0]).expect("a reply");
+        client.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+        assert!(client.read(&mut [0]).is_err());
+    }
+    handle.shutdown();
+    serving.join().expect("no panic").expect("serving ends well");
+    // A machine that is too busy may hold a thread for as long, but hardly each time.
+    assert!(monitor.stats().held < 2, "{} holds", monitor.stats().held);
 }

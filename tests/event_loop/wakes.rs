@@ -202,6 +202,26 @@ pub fn work_that_nobody_waits_for_does_not_begin(cell: Cell) {
     assert_eq!(begun.load(SeqCst), 2);
 }
 
+/// One after the other, however many threads there may be.
+pub fn work_that_comes_one_by_one_shares_few_threads(cell: Cell) {
+    const TIMES: usize = 200;
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let backend = EventLoop::new(1).offload_threads(TIMES);
+    let running = Running::start(bind_with(&place, backend, move |request: &mut Request| {
+        let threads: std::io::Result<HashSet<thread::ThreadId>> =
+            (0..TIMES).map(|_| request.offload(|| thread::current().id())).collect();
+        let _ = tell.send(threads?.len());
+        Ok(())
+    }));
+    let mut client = Client::connect(&running.addr);
+    assert_eq!(client.read_all(), b"");
+    // A thread may not have counted its work out when the next comes.
+    let threads = receive("the threads", &told);
+    assert!(threads <= TIMES / 4, "{threads} threads");
+    running.finish();
+}
+
 /// The work goes on without it.
 pub fn a_cut_ends_the_wait_for_offloaded_work(cell: Cell) {
     let place = cell.place();
