@@ -17,6 +17,7 @@ pub(super) struct Timers {
 
 #[derive(Clone, Default)]
 struct Slot {
+    /// Its deadline, if it has one: looked at only while the slot is in the heap.
     until: Option<Instant>,
     /// Where in the heap it is. It is there if it has a deadline, and may be there if it had one.
     position: Option<usize>,
@@ -51,7 +52,6 @@ impl Timers {
 
     /// Forgets the slot, whose task has ended.
     pub(super) fn cancel(&mut self, slot: usize) {
-        self.set(slot, None);
         if let Some(index) = self.slots.get(slot).and_then(|known| known.position) {
             self.remove(index);
         }
