@@ -76,7 +76,8 @@ pub fn ten_requests_leave_few_threads(cell: Cell) {
     let more = threads() - before;
     assert!(more < 10, "{more} threads more than before");
     running.finish();
-    assert_eq!(threads(), before, "closing the server joins its threads");
+    // The system lists a thread for a moment after that has been joined.
+    until("its threads have ended", || threads() == before);
 }
 
 /// Twenty-five at a time, of which each third is reset and each seventh panics.
@@ -109,7 +110,7 @@ pub fn hundreds_of_connections_leave_nothing(cell: Cell) {
     assert_eq!((stats.accepted, stats.panicked, stats.live), (500, 80, 0));
     close(server);
     drop(place);
-    assert_eq!((open_descriptors(), threads()), before, "descriptors and threads are left");
+    until("no descriptor and no thread is left", || (open_descriptors(), threads()) == before);
 }
 
 /// With `SIGPIPE` at its default action, which ends the process.
