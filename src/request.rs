@@ -7,7 +7,7 @@ mod sender;
 mod stream;
 
 use std::fmt;
-use std::io::{self, BufRead, IoSlice, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -384,51 +384,6 @@ impl Request {
     /// ```
     pub fn frames<F: Framing>(&mut self, framing: F) -> Frames<&mut Request, F> {
         Frames::with_idle(self, framing, |request, idle| request.core.set_between_frames(idle))
-    }
-}
-
-impl Read for Request {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.split().0.read(into)
-    }
-}
-
-impl BufRead for Request {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        match &mut self.kind {
-            Kind::Stream(input) => input.fill_buf(&self.core),
-            Kind::Datagram(datagram) => Ok(datagram.packet.unread()),
-        }
-    }
-
-    fn consume(&mut self, count: usize) {
-        match &mut self.kind {
-            Kind::Stream(input) => input.consume(count),
-            Kind::Datagram(datagram) => datagram.packet.consume(count),
-        }
-    }
-}
-
-impl Write for Request {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.split().1.write(bytes)
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.split().1.write_all(bytes)
-    }
-
-    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.split().1.write_vectored(pieces)
-    }
-
-    /// One write, whatever the text is put together from: the default makes one of each piece.
-    fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
-        self.write_all(fmt::format(text).as_bytes())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

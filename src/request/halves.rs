@@ -1,4 +1,4 @@
-//! [`ReadHalf`] and [`WriteHalf`]: the two directions of a request, to be used at the same time.
+//! [`ReadHalf`] and [`WriteHalf`]: the two directions of a request, to be used at the same time; and the request as both in one.
 
 use std::fmt;
 use std::io::{self, BufRead, IoSlice, Read, Write};
@@ -6,6 +6,7 @@ use std::io::{self, BufRead, IoSlice, Read, Write};
 use super::core::Core;
 use super::datagram::Packet;
 use super::stream::{self, Input};
+use super::{Kind, Request};
 use crate::frame::{Frames, Framing};
 
 /// The reading half of a [`Request`](super::Request), from [`Request::split`](super::Request::split).
@@ -142,6 +143,51 @@ impl Write for WriteHalf<'_> {
                 Ok(reply.len() - before)
             }
         }
+    }
+
+    /// One write, whatever the text is put together from: the default makes one of each piece.
+    fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
+        self.write_all(fmt::format(text).as_bytes())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for Request {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.split().0.read(into)
+    }
+}
+
+impl BufRead for Request {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        match &mut self.kind {
+            Kind::Stream(input) => input.fill_buf(&self.core),
+            Kind::Datagram(datagram) => Ok(datagram.packet.unread()),
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        match &mut self.kind {
+            Kind::Stream(input) => input.consume(count),
+            Kind::Datagram(datagram) => datagram.packet.consume(count),
+        }
+    }
+}
+
+impl Write for Request {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.split().1.write(bytes)
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.split().1.write_all(bytes)
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.split().1.write_vectored(pieces)
     }
 
     /// One write, whatever the text is put together from: the default makes one of each piece.
