@@ -9,7 +9,7 @@ use super::stream::{self, Input};
 use super::{Kind, Request};
 use crate::frame::{Frames, Framing};
 
-/// The reading half of a [`Request`](super::Request), from [`Request::split`](super::Request::split).
+/// The reading half of a [`Request`], from [`Request::split`](Request::split).
 pub struct ReadHalf<'a> {
     side: Reading<'a>,
 }
@@ -20,21 +20,21 @@ enum Reading<'a> {
 }
 
 impl ReadHalf<'_> {
-    /// As [`Request::set_idle`](super::Request::set_idle).
+    /// As [`Request::set_idle`](Request::set_idle).
     pub fn set_idle(&mut self) {
         if let Reading::Stream(core, _) = &self.side {
             core.set_idle();
         }
     }
 
-    /// As [`Request::set_busy`](super::Request::set_busy).
+    /// As [`Request::set_busy`](Request::set_busy).
     pub fn set_busy(&mut self) {
         if let Reading::Stream(core, _) = &self.side {
             core.set_busy();
         }
     }
 
-    /// As [`Request::buffer`](super::Request::buffer).
+    /// As [`Request::buffer`](Request::buffer).
     pub fn buffer(&self) -> &[u8] {
         match &self.side {
             Reading::Stream(_, input) => input.buffered(),
@@ -96,7 +96,7 @@ impl BufRead for ReadHalf<'_> {
     }
 }
 
-/// The writing half of a [`Request`](super::Request), from [`Request::split`](super::Request::split).
+/// The writing half of a [`Request`], from [`Request::split`](Request::split).
 pub struct WriteHalf<'a> {
     side: Writing<'a>,
 }

@@ -13,7 +13,7 @@ use socketserver::{Activity, Request, Sender, spawn};
 use crate::peers::{WAIT, WAITS};
 use crate::support::cell::{Cell, Place};
 use crate::support::client::Client;
-use crate::support::descriptors::{open_descriptors, thread_time};
+use crate::support::descriptors::{is_asleep, open_descriptors, thread_time};
 use crate::support::running::Running;
 use crate::support::{PATIENCE, echo, receive, until, within};
 
@@ -263,13 +263,16 @@ pub fn what_is_queued_behind_half_a_message_does_not_delay_the_end(cell: Cell) {
     running.finish();
 }
 
-/// Fills the queue of a peer that does not read, and has a thread write on. What becomes of that write is received.
+/// Fills the queue of a peer that does not read, and has a thread wait for room. What becomes of its write is received.
 fn write_beyond(mut writer: Sender, length: usize) -> (thread::JoinHandle<()>, Receiver<Result<(), ErrorKind>>) {
     while writer.send(&[0; 1024]).is_ok() {}
-    let (tell, told) = unbounded();
+    let ((begin, begun), (tell, told)) = (unbounded(), unbounded());
     let writing = thread::spawn(move || {
+        let _ = begin.send(rustix::thread::gettid());
         let _ = tell.send(writer.write_all(&vec![0; length]).map_err(|error| error.kind()));
     });
+    let thread = receive("the writer", &begun);
+    until("it waits for room", || is_asleep(thread));
     (writing, told)
 }
 

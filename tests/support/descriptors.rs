@@ -1,4 +1,4 @@
-//! What this process has open, how much memory it has, and how long it has computed.
+//! What this process has open, how much memory it has, and what its threads do.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -27,6 +27,13 @@ pub fn open_descriptors() -> usize {
 /// Threads of this process.
 pub fn threads() -> usize {
     fs::read_dir("/proc/self/task").expect("Linux shows the threads").count()
+}
+
+/// Whether this thread of this process waits for something.
+pub fn is_asleep(thread: rustix::thread::Pid) -> bool {
+    let path = format!("/proc/self/task/{}/stat", thread.as_raw_nonzero());
+    // Its name is in brackets, and may be anything.
+    fs::read_to_string(path).is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S")))
 }
 
 /// Bytes of memory that this process has touched and not given back.
