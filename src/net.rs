@@ -3,7 +3,7 @@
 //! They are std's, with the same names, except that TCP sends small writes at once. They wait as a [`Request`](crate::Request) does: on
 //! the event loop they park the coroutine, elsewhere they block the thread. Outside of any handler they block the thread, too. If the
 //! request that uses one is cut off, its calls fail with `ConnectionAborted`; at a timeout, which is none by default, with `TimedOut`.
-//! `SIGPIPE` is never raised.
+//! `SIGPIPE` is never raised. What std, or another crate by way of std, has opened is adopted with `TryFrom`.
 //!
 //! With [`spawn`](crate::spawn), a handler copies both ways at a time:
 //!
@@ -36,6 +36,7 @@
 //! A drain leaves such a connection alone once its client has said something, until both sides have ended it or the deadline cuts it off:
 //! what upstream answers is not written by the handler, so nothing says that it is idle.
 
+mod tcp_listener;
 mod tcp_stream;
 mod udp_socket;
 mod unix_stream;
@@ -43,11 +44,27 @@ mod waiting;
 
 use std::any::Any;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
+pub use tcp_listener::TcpListener;
 pub use tcp_stream::TcpStream;
 pub use udp_socket::UdpSocket;
 pub use unix_stream::UnixStream;
+
+/// What `open` gives for the first address of `addr` with which it works.
+fn first_of<T>(
+    addr: impl ToSocketAddrs + Send + 'static,
+    mut open: impl FnMut(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+    for addr in resolve(addr)? {
+        match open(addr) {
+            Err(error) => last = error,
+            opened => return opened,
+        }
+    }
+    Err(last)
+}
 
 /// The addresses of a name, from the system's resolver, which blocks: so on the event loop this is offloaded.
 fn resolve(addr: impl ToSocketAddrs + Send + 'static) -> io::Result<Vec<SocketAddr>> {
@@ -60,5 +77,6 @@ fn resolve(addr: impl ToSocketAddrs + Send + 'static) -> io::Result<Vec<SocketAd
 /// What is an address already, and needs no resolver.
 fn literal(addr: &dyn Any) -> Option<SocketAddr> {
     let text = || addr.downcast_ref::<String>().map(String::as_str).or(addr.downcast_ref::<&str>().copied());
-    addr.downcast_ref().copied().or_else(|| text()?.parse().ok())
+    let pair = || addr.downcast_ref::<(IpAddr, u16)>().copied().map(SocketAddr::from);
+    addr.downcast_ref().copied().or_else(pair).or_else(|| text()?.parse().ok())
 }

@@ -130,6 +130,11 @@ macro_rules! cell {
             a_full_unix_server_is_waited_for,
             a_missing_unix_server_is_not_waited_for,
             a_cut_ends_the_wait_for_a_full_server,
+            a_cut_ends_the_wait_for_a_connection,
+            a_peer_connects_back,
+            a_bound_socket_talks_with_anybody,
+            a_program_is_served_to_a_peer,
+            adopted_sockets_wait_where_their_caller_does,
             small_writes_to_an_upstream_go_out_at_once,
         }
         behaviours! { $backend $kind waits:

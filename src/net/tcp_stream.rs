@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt;
 
-use super::resolve;
+use super::first_of;
 use super::waiting::Waiting;
 use crate::addr::{Addr, Scheme};
 use crate::socket;
@@ -29,14 +29,7 @@ impl TcpStream {
     /// The last address's: `ConnectionRefused`, `TimedOut` (the system's, after some two minutes), `HostUnreachable`. The
     /// resolver's. `InvalidInput` if there is no address.
     pub fn connect(addr: impl ToSocketAddrs + Send + 'static) -> io::Result<TcpStream> {
-        let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
-        for addr in resolve(addr)? {
-            match Waiting::connect(&Addr::Tcp(addr), None) {
-                Ok(waiting) => return Ok(TcpStream::over(waiting)),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        first_of(addr, |addr| Waiting::connect(&Addr::Tcp(addr), None)).map(TcpStream::over)
     }
 
     /// Connects to one address, within `timeout`.
@@ -48,7 +41,7 @@ impl TcpStream {
         Waiting::connect(&Addr::Tcp(*addr), Some(timeout)).map(TcpStream::over)
     }
 
-    fn over(waiting: Waiting) -> TcpStream {
+    pub(super) fn over(waiting: Waiting) -> TcpStream {
         // It fails at most where the connection is broken already, which its first call will tell.
         let _ = sockopt::set_tcp_nodelay(waiting.fd(), true);
         TcpStream { waiting: Arc::new(waiting) }
@@ -90,6 +83,16 @@ impl TcpStream {
     /// The system's.
     pub fn local_addr(&self) -> io::Result<Addr> {
         socket::local_addr(self.waiting.fd(), Scheme::Tcp)
+    }
+}
+
+/// Adopts a connection that somebody else has made: with options of its own before it connected, for instance. It is made non-blocking, in
+/// all of its copies, and the timeouts that it had are heeded no longer.
+impl TryFrom<std::net::TcpStream> for TcpStream {
+    type Error = io::Error;
+
+    fn try_from(stream: std::net::TcpStream) -> io::Result<TcpStream> {
+        Waiting::over(stream.into()).map(TcpStream::over)
     }
 }
 

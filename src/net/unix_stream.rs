@@ -50,6 +50,16 @@ impl UnixStream {
     }
 }
 
+/// Adopts a connection that somebody else has made: one end of a pair, for instance, the other end of which is a program's standard input
+/// and output. It is made non-blocking, in all of its copies, and the timeouts that it had are heeded no longer.
+impl TryFrom<std::os::unix::net::UnixStream> for UnixStream {
+    type Error = io::Error;
+
+    fn try_from(stream: std::os::unix::net::UnixStream) -> io::Result<UnixStream> {
+        Ok(UnixStream { waiting: Arc::new(Waiting::over(stream.into())?) })
+    }
+}
+
 impl Read for UnixStream {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.waiting.recv(into)

@@ -39,14 +39,19 @@ struct Watch {
 }
 
 impl Waiting {
+    /// Takes a socket, whose calls block no thread from now on.
+    pub(super) fn over(fd: OwnedFd) -> io::Result<Waiting> {
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        Ok(Waiting { fd, timeouts: Mutex::default(), watches: Mutex::default() })
+    }
+
     /// Opens a socket and connects it.
     pub(super) fn connect(addr: &Addr, timeout: Option<Duration>) -> io::Result<Waiting> {
         // Also where nothing is to be waited for: on one machine a connection is made, or refused, at once.
         let context = park::current();
         context.spend(0);
         context.check()?;
-        let waiting = Waiting { fd: socket::open(addr)?, timeouts: Mutex::default(), watches: Mutex::default() };
-        rustix::io::ioctl_fionbio(&waiting.fd, true)?;
+        let waiting = Waiting::over(socket::open(addr)?)?;
         let until = deadline(timeout);
         let mut pause = Duration::from_millis(1);
         loop {
@@ -84,26 +89,50 @@ impl Waiting {
 
     /// Receives once there is something to receive: bytes of a stream, of which 0 is the end, or a datagram.
     pub(super) fn recv(&self, into: &mut [u8]) -> io::Result<usize> {
-        self.repeat(Readiness::READ, self.timeouts().read, |fd| socket::recv(fd, into, Blocking::No))
+        self.read(|count| *count, |fd| socket::recv(fd, into, Blocking::No))
+    }
+
+    /// Receives a datagram, and whose it is.
+    pub(super) fn recv_from(&self, into: &mut [u8]) -> io::Result<(usize, Addr)> {
+        self.read(|(count, _)| *count, |fd| socket::recv_from(fd, into, Scheme::Udp))
+    }
+
+    /// Takes a connection out of the queue of a listening socket.
+    pub(super) fn accept(&self) -> io::Result<(OwnedFd, Addr)> {
+        self.read(|_| 0, |fd| socket::accept(fd, Scheme::Tcp))
     }
 
     /// Sends once there is room.
     pub(super) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.repeat(Readiness::WRITE, self.timeouts().write, |fd| socket::send(fd, bytes, Blocking::No))
+        self.write(|fd| socket::send(fd, bytes, Blocking::No))
     }
 
     /// As [`send`](Waiting::send), in one call.
     pub(super) fn send_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.repeat(Readiness::WRITE, self.timeouts().write, |fd| socket::send_vectored(fd, pieces, Blocking::No))
+        self.write(|fd| socket::send_vectored(fd, pieces, Blocking::No))
     }
 
-    /// Makes a system call as often as needed until it need not wait.
-    fn repeat(
+    /// Sends a datagram to `addr`. `mapped` is as for [`socket::send_to`].
+    pub(super) fn send_to(&self, bytes: &[u8], addr: &Addr, mapped: bool) -> io::Result<usize> {
+        self.write(|fd| socket::send_to(fd, bytes, addr, mapped))
+    }
+
+    fn read<T>(&self, bytes: impl Fn(&T) -> usize, call: impl FnMut(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
+        self.repeat(Readiness::READ, self.timeouts().read, bytes, call)
+    }
+
+    fn write(&self, call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>) -> io::Result<usize> {
+        self.repeat(Readiness::WRITE, self.timeouts().write, |count| *count, call)
+    }
+
+    /// Makes a system call as often as needed until it need not wait. `bytes` says how many have passed in it.
+    fn repeat<T>(
         &self,
         interest: Readiness,
         timeout: Option<Duration>,
-        mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
-    ) -> io::Result<usize> {
+        bytes: impl Fn(&T) -> usize,
+        mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
         let until = deadline(timeout);
         let context = park::current();
         loop {
@@ -114,7 +143,7 @@ impl Waiting {
                     self.park(&context, interest, until)?;
                 }
                 result => {
-                    context.spend(*result.as_ref().unwrap_or(&0));
+                    context.spend(result.as_ref().map_or(0, &bytes));
                     return result;
                 }
             }

@@ -1,14 +1,16 @@
-//! Sockets of a handler's own: connecting waits as everything does.
+//! Sockets of a handler's own: connecting and accepting wait as everything does.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
+use std::process::Command;
 use std::time::Duration;
 
 use crossbeam_channel::unbounded;
 use rustix::net::sockopt;
-use socketserver::net::{TcpStream, UnixStream};
-use socketserver::{Activity, Request};
+use socketserver::net::{self, TcpStream, UdpSocket, UnixStream};
+use socketserver::{Activity, Addr, Request, spawn};
 use tempfile::TempDir;
 
 use crate::support::cell::Cell;
@@ -93,6 +95,111 @@ pub fn a_missing_unix_server_is_not_waited_for(cell: Cell) {
     assert_eq!(running.finish().completed, 1);
 }
 
+/// A second connection that belongs to the request, as for FTP's data; and none that comes in time.
+pub fn a_peer_connects_back(cell: Cell) {
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        let listener = net::TcpListener::bind("127.0.0.1:0")?;
+        let port = listener.local_addr()?.as_inet().map_or(0, |addr| addr.port());
+        request.write_all(&port.to_be_bytes())?;
+        let (mut data, peer) = listener.accept()?;
+        assert!(sockopt::tcp_nodelay(&data)?);
+        io::copy(&mut data, request)?;
+        listener.set_timeout(Some(Duration::from_millis(20)));
+        let error = listener.clone().accept().expect_err("nobody connects");
+        write!(request, " of {peer}, then {:?}", error.kind())
+    }));
+    let mut client = Client::connect(&running.addr);
+    let port = u16::from_be_bytes(client.take_bytes(2).try_into().unwrap());
+    running.wait_for_activity(Activity::Waiting);
+    let mut data = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    data.write_all(b"the data").unwrap();
+    let peer = Addr::Tcp(data.local_addr().unwrap());
+    drop(data);
+    assert_eq!(String::from_utf8(client.read_all()).unwrap(), format!("the data of {peer}, then TimedOut"));
+    assert_eq!(running.finish().completed, 1);
+}
+
+/// One socket, and many to talk with, also over both families.
+pub fn a_bound_socket_talks_with_anybody(cell: Cell) {
+    let others = ["127.0.0.1:0", "127.0.0.1:0", "[::1]:0"].map(|addr| std::net::UdpSocket::bind(addr).unwrap());
+    let addrs = others.each_ref().map(|other| Addr::Udp(other.local_addr().unwrap()));
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        let socket = UdpSocket::bind("[::]:0")?;
+        for addr in &addrs {
+            socket.send_to(b"?", addr)?;
+        }
+        let mut answered = Vec::new();
+        for _ in &addrs {
+            let mut answer = [0; 4];
+            let (length, peer) = socket.recv_from(&mut answer)?;
+            assert_eq!(&answer[..length], b"!");
+            answered.push(peer);
+        }
+        socket.set_read_timeout(Some(Duration::from_millis(20)));
+        let error = socket.recv_from(&mut [0]).expect_err("nobody sends");
+        let all = addrs.iter().all(|addr| answered.contains(addr));
+        write!(request, "{all}, {:?}", error.kind())
+    }));
+    let mut client = Client::connect(&running.addr);
+    for other in &others {
+        other.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (_, peer) = other.recv_from(&mut [0]).unwrap();
+        other.send_to(b"!", peer).unwrap();
+    }
+    assert_eq!(client.read_all(), b"true, TimedOut");
+    assert_eq!(running.finish().completed, 1);
+}
+
+/// As inetd does it: the program has one end of a pair.
+pub fn a_program_is_served_to_a_peer(cell: Cell) {
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        let (ours, its) = std::os::unix::net::UnixStream::pair()?;
+        let (stdin, stdout) = (OwnedFd::from(its.try_clone()?), OwnedFd::from(its));
+        let mut program = Command::new("tr").args(["a-z", "A-Z"]).stdin(stdin).stdout(stdout).spawn()?;
+        let mut program_io = UnixStream::try_from(ours)?;
+        io::copy(request, &mut program_io)?;
+        program_io.shutdown(Shutdown::Write)?;
+        io::copy(&mut program_io, request)?;
+        request.offload(move || program.wait())??;
+        Ok(())
+    }));
+    let mut client = Client::connect(&running.addr);
+    client.write_all(b"one\ntwo\n").unwrap();
+    client.half_close().unwrap();
+    assert_eq!(client.read_all(), b"ONE\nTWO\n");
+    assert_eq!(running.finish().completed, 1);
+}
+
+/// Or the sibling, on the same loop, would never come to send what is waited for.
+pub fn adopted_sockets_wait_where_their_caller_does(cell: Cell) {
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let other = std::net::TcpStream::connect(listener.local_addr()?)?;
+        let (mut tcp, other) = (TcpStream::try_from(listener.accept()?.0)?, TcpStream::try_from(other)?);
+        let udp = UdpSocket::try_from(std::net::UdpSocket::bind("127.0.0.1:0")?)?;
+        let (listener, udp_addr) = (net::TcpListener::try_from(listener)?, udp.local_addr()?);
+        let addr = listener.local_addr()?.as_inet().ok_or(ErrorKind::AddrNotAvailable)?;
+        let sibling = spawn(move || {
+            { other }.write_all(b"tcp ")?;
+            UdpSocket::bind("127.0.0.1:0")?.send_to(b"udp ", &udp_addr)?;
+            TcpStream::connect(addr).map(drop)
+        })?;
+        io::copy(&mut tcp, request)?;
+        let mut datagram = [0; 4];
+        udp.recv_from(&mut datagram)?;
+        request.write_all(&datagram)?;
+        listener.accept()?;
+        sibling.join()??;
+        request.write_all(b"accepted")
+    }));
+    assert_eq!(Client::connect(&running.addr).read_all(), b"tcp udp accepted");
+    assert_eq!(running.finish().completed, 1);
+}
+
 pub fn a_cut_ends_the_wait_for_a_full_server(cell: Cell) {
     let (tcp, _queued) = full_tcp_server();
     let addr = tcp.local_addr().unwrap();
@@ -102,14 +209,18 @@ pub fn a_cut_ends_the_wait_for_a_full_server(cell: Cell) {
     assert_is_cut(cell, move || UnixStream::connect(&path).map(|_| ()));
 }
 
+pub fn a_cut_ends_the_wait_for_a_connection(cell: Cell) {
+    assert_is_cut(cell, || net::TcpListener::bind("127.0.0.1:0")?.accept().map(|_| ()));
+}
+
 #[track_caller]
-fn assert_is_cut(cell: Cell, connect: impl Fn() -> io::Result<()> + Send + Sync + 'static) {
+fn assert_is_cut(cell: Cell, wait: impl Fn() -> io::Result<()> + Send + Sync + 'static) {
     let place = cell.place();
     let (tell, told) = unbounded();
     let running = Running::start(cell.bind(&place, move |_: &mut Request| {
-        let connected = connect();
-        let _ = tell.send(connected.as_ref().err().map(io::Error::kind));
-        connected
+        let waited = wait();
+        let _ = tell.send(waited.as_ref().err().map(io::Error::kind));
+        waited
     }));
     let mut client = Client::connect(&running.addr);
     running.wait_for_activity(Activity::Waiting);
