@@ -77,6 +77,11 @@ fn resolve(addr: impl ToSocketAddrs + Send + 'static) -> io::Result<Vec<SocketAd
 /// What is an address already, and needs no resolver.
 fn literal(addr: &dyn Any) -> Option<SocketAddr> {
     let text = || addr.downcast_ref::<String>().map(String::as_str).or(addr.downcast_ref::<&str>().copied());
-    let pair = || addr.downcast_ref::<(IpAddr, u16)>().copied().map(SocketAddr::from);
+    let ip = || addr.downcast_ref::<(IpAddr, u16)>().copied();
+    let host = || {
+        let (host, port) = addr.downcast_ref::<(&str, u16)>()?;
+        Some((host.parse().ok()?, *port))
+    };
+    let pair = || ip().or_else(host).map(SocketAddr::from);
     addr.downcast_ref().copied().or_else(pair).or_else(|| text()?.parse().ok())
 }

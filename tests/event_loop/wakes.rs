@@ -270,6 +270,8 @@ pub fn connecting_to_an_address_waits_for_no_thread(cell: Cell) {
         }
         TcpStream::connect(addr)?;
         TcpStream::connect(addr.to_string())?;
+        TcpStream::connect((addr.ip(), addr.port()))?;
+        TcpStream::connect(("127.0.0.1", addr.port()))?;
         UdpSocket::connect(addr)?;
         request.write_all(b"connected")
     }));
