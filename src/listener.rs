@@ -11,8 +11,8 @@
 //! | [`UnixDatagram`] | datagrams | `unixgram:///path`, `unixgram://@name` | `UnixDatagramServer` |
 //!
 //! Each has options, which are set before it is bound: `Tcp::options().reuse_port(true).bind("127.0.0.1:9999")`. A socket that
-//! somebody else has opened is adopted with `TryFrom`, from an [`OwnedFd`] or from std's type. That makes it non-blocking, for all
-//! processes that have it. Its kind must be known: a descriptor of another kind is an error, and closed.
+//! somebody else has opened is adopted with `TryFrom`, from an [`OwnedFd`] or from std's type, or with [`adopt`], if its kind is not known.
+//! That makes it non-blocking, for all processes that have it. A descriptor of another kind is an error, and closed.
 //!
 //! # When another process takes over
 //!
@@ -104,6 +104,30 @@ pub fn bind(addr: impl ToAddr) -> io::Result<Box<dyn Listener>> {
         Scheme::Udp => Box::new(Udp::bind(addr)?),
         Scheme::Unix => Box::new(UnixStream::bind(addr)?),
         Scheme::Unixgram => Box::new(UnixDatagram::bind(addr)?),
+    })
+}
+
+/// Adopts a socket of whichever kind that somebody else has opened: the choice at run time, for one that a service manager passes on, for
+/// instance.
+///
+/// # Errors
+///
+/// `InvalidInput` if it is no socket, of a kind that no listener takes, not listening, or not bound. It is closed then.
+///
+/// ```
+/// let opened = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let listener = socketserver::listener::adopt(opened)?;
+/// assert_eq!(listener.local_addr().scheme(), socketserver::Scheme::Tcp);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn adopt(fd: impl Into<OwnedFd>) -> io::Result<Box<dyn Listener>> {
+    let fd = fd.into();
+    Ok(match kind_of(&fd)? {
+        Some(Scheme::Tcp) => Box::new(Tcp::try_from(fd)?),
+        Some(Scheme::Udp) => Box::new(Udp::try_from(fd)?),
+        Some(Scheme::Unix) => Box::new(UnixStream::try_from(fd)?),
+        Some(Scheme::Unixgram) => Box::new(UnixDatagram::try_from(fd)?),
+        None => return Err(unfit("it is neither a TCP, UDP nor Unix socket")),
     })
 }
 
@@ -200,32 +224,38 @@ impl Receiver {
 const MAX_PACKET_SIZE: usize = 65_535;
 
 /// Checks that `fd` is a socket of kind `scheme`, listening if it is one for connections, and makes it ready for a listener.
-fn adopt(fd: &OwnedFd, scheme: Scheme) -> io::Result<Addr> {
-    let unfit =
-        |what: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("cannot adopt this descriptor: {what}"));
-    let name = rustix::net::getsockname(fd).map_err(|_| unfit("it is not a socket"))?;
-    let kind = rustix::net::sockopt::socket_type(fd)?;
-    let (family_fits, wanted_kind) = match scheme {
-        Scheme::Tcp => {
-            (matches!(name.address_family(), AddressFamily::INET | AddressFamily::INET6), SocketType::STREAM)
-        }
-        Scheme::Udp => (matches!(name.address_family(), AddressFamily::INET | AddressFamily::INET6), SocketType::DGRAM),
-        Scheme::Unix => (name.address_family() == AddressFamily::UNIX, SocketType::STREAM),
-        Scheme::Unixgram => (name.address_family() == AddressFamily::UNIX, SocketType::DGRAM),
-    };
-    if !family_fits || kind != wanted_kind {
+fn prepare(fd: &OwnedFd, scheme: Scheme) -> io::Result<Addr> {
+    if kind_of(fd)? != Some(scheme) {
         return Err(unfit(&format!("it is not a {scheme} socket")));
     }
-    if kind == SocketType::STREAM && !rustix::net::sockopt::socket_acceptconn(fd)? {
-        return Err(unfit("it does not listen"));
-    }
     let addr = socket::local_addr(fd.as_fd(), scheme)?;
-    if kind == SocketType::DGRAM && (addr.is_unnamed() || addr.as_inet().is_some_and(|addr| addr.port() == 0)) {
-        return Err(unfit("it is not bound"));
+    match scheme {
+        Scheme::Tcp | Scheme::Unix if !rustix::net::sockopt::socket_acceptconn(fd)? => {
+            return Err(unfit("it does not listen"));
+        }
+        Scheme::Udp if addr.as_inet().is_some_and(|addr| addr.port() == 0) => return Err(unfit("it is not bound")),
+        Scheme::Unixgram if addr.is_unnamed() => return Err(unfit("it is not bound")),
+        _ => {}
     }
     rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(fd, true)?;
     Ok(addr)
+}
+
+/// The kind of a socket; `None` if it is one that no listener takes.
+fn kind_of(fd: &OwnedFd) -> io::Result<Option<Scheme>> {
+    let name = rustix::net::getsockname(fd).map_err(|_| unfit("it is not a socket"))?;
+    Ok(match (name.address_family(), rustix::net::sockopt::socket_type(fd)?) {
+        (AddressFamily::INET | AddressFamily::INET6, SocketType::STREAM) => Some(Scheme::Tcp),
+        (AddressFamily::INET | AddressFamily::INET6, SocketType::DGRAM) => Some(Scheme::Udp),
+        (AddressFamily::UNIX, SocketType::STREAM) => Some(Scheme::Unix),
+        (AddressFamily::UNIX, SocketType::DGRAM) => Some(Scheme::Unixgram),
+        _ => None,
+    })
+}
+
+fn unfit(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("cannot adopt this descriptor: {why}"))
 }
 
 /// For an address of another kind of socket than `expected`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt;
 
-use super::{Bind, Incoming, Listener, accept, adopt, cannot_reopen, explain, refuse, wrong_kind};
+use super::{Bind, Incoming, Listener, accept, cannot_reopen, explain, prepare, refuse, wrong_kind};
 use crate::addr::{Addr, Scheme, ToAddr};
 use crate::socket;
 
@@ -207,7 +207,7 @@ impl TryFrom<OwnedFd> for Tcp {
     type Error = io::Error;
 
     fn try_from(fd: OwnedFd) -> io::Result<Tcp> {
-        let addr = adopt(&fd, Scheme::Tcp)?;
+        let addr = prepare(&fd, Scheme::Tcp)?;
         Ok(Tcp { fd, addr, options: None, timeout: None, refusing: false })
     }
 }

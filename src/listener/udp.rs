@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::sockopt;
 
-use super::{Bind, Incoming, Listener, MAX_PACKET_SIZE, Receiver, adopt, explain, wrong_kind};
+use super::{Bind, Incoming, Listener, MAX_PACKET_SIZE, Receiver, explain, prepare, wrong_kind};
 use crate::addr::{Addr, Scheme, ToAddr};
 use crate::socket;
 
@@ -157,7 +157,7 @@ impl TryFrom<OwnedFd> for Udp {
     type Error = io::Error;
 
     fn try_from(fd: OwnedFd) -> io::Result<Udp> {
-        let addr = adopt(&fd, Scheme::Udp)?;
+        let addr = prepare(&fd, Scheme::Udp)?;
         let v6 = addr.as_inet().is_some_and(|addr| addr.is_ipv6());
         let mapped = v6 && !sockopt::ipv6_v6only(&fd)?;
         Ok(Udp { receiver: Receiver::new(fd, mapped, MAX_PACKET_SIZE), addr })

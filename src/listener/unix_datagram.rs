@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::unix_path::{self, Claim};
-use super::{Bind, Incoming, Listener, MAX_PACKET_SIZE, Receiver, adopt, explain, wrong_kind};
+use super::{Bind, Incoming, Listener, MAX_PACKET_SIZE, Receiver, explain, prepare, wrong_kind};
 use crate::addr::{Addr, Scheme, ToAddr};
 use crate::socket;
 
@@ -112,7 +112,7 @@ impl TryFrom<OwnedFd> for UnixDatagram {
     type Error = io::Error;
 
     fn try_from(fd: OwnedFd) -> io::Result<UnixDatagram> {
-        let addr = adopt(&fd, Scheme::Unixgram)?;
+        let addr = prepare(&fd, Scheme::Unixgram)?;
         Ok(UnixDatagram { receiver: Receiver::new(fd, false, MAX_PACKET_SIZE), addr, _claim: None })
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use super::unix_path::{self, Claim};
-use super::{Bind, Incoming, Listener, accept, adopt, cannot_reopen, explain, refuse, wrong_kind};
+use super::{Bind, Incoming, Listener, accept, cannot_reopen, explain, prepare, refuse, wrong_kind};
 use crate::addr::{Addr, Scheme, ToAddr};
 use crate::socket;
 
@@ -146,7 +146,7 @@ impl TryFrom<OwnedFd> for UnixStream {
     type Error = io::Error;
 
     fn try_from(fd: OwnedFd) -> io::Result<UnixStream> {
-        let addr = adopt(&fd, Scheme::Unix)?;
+        let addr = prepare(&fd, Scheme::Unix)?;
         Ok(UnixStream { fd, addr, claim: None, options: None, timeout: None, refusing: false })
     }
 }

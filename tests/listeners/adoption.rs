@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use socketserver::backend::{Backend, BackendName, EventLoop, Sources};
-use socketserver::listener::{Listener, Tcp, Udp, UnixDatagram, UnixStream};
+use socketserver::listener::{Listener, Tcp, Udp, UnixDatagram, UnixStream, adopt};
 use socketserver::{Activity, Addr, AnyServer, Job, Request, Server};
 
 use crate::support::client::Client;
@@ -47,6 +47,20 @@ fn descriptors_are_adopted() {
     assert_eq!(adopted.local_addr(), &Addr::Tcp(addr));
     serves(adopted);
     serves(Udp::try_from(OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap())).unwrap());
+}
+
+#[test]
+fn sockets_of_whichever_kind_are_adopted() {
+    let folder = tempfile::tempdir().unwrap();
+    let [stream, datagram] = ["stream", "datagram"].map(|name| folder.path().join(name));
+    serves(adopt(TcpListener::bind("[::1]:0").unwrap()).unwrap());
+    serves(adopt(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap());
+    serves(adopt(UnixListener::bind(&stream).unwrap()).unwrap());
+    serves(adopt(StdUnixDatagram::bind(&datagram).unwrap()).unwrap());
+    assert_refused(adopt(std::fs::File::open("/dev/null").unwrap()), "it is not a socket");
+    assert_refused(adopt(StdUnixStream::pair().unwrap().0), "it does not listen");
+    let (unix, seqpacket) = (rustix::net::AddressFamily::UNIX, rustix::net::SocketType::SEQPACKET);
+    assert_refused(adopt(rustix::net::socket(unix, seqpacket, None).unwrap()), "neither a TCP, UDP nor Unix socket");
 }
 
 /// A child that executes another program must not inherit it, and the server must not block in it.
