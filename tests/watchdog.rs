@@ -27,7 +27,7 @@ fn hold(monitor: &Monitor, holds: u64) -> bool {
     true
 }
 
-/// The second hold comes after a pause in which the watchdog goes to sleep.
+/// And so is that it has let go. The second hold comes after a pause in which the watchdog goes to sleep.
 #[test]
 fn a_handler_that_holds_its_loop_is_named_each_time() {
     keep_log();
@@ -49,12 +49,14 @@ fn a_handler_that_holds_its_loop_is_named_each_time() {
     let serving = thread::spawn(move || server.serve_forever().map(|_| server.close()));
 
     let mut client = TcpStream::connect(addr).expect("a connection");
+    let peer = client.local_addr().expect("an address").to_string();
     client.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
     for holds in [1, 2] {
         client.write_all(&[holds]).expect("a write");
         let mut held = [0];
         client.read_exact(&mut held).expect("a reply");
         assert_eq!(held, [1], "hold {holds} was not noticed");
+        support::until("the loop has been let go", || kept_lines(&peer).len() == 2 * usize::from(holds));
         // Time in which nothing happens: a read that times out.
         client.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
         assert!(client.read(&mut [0]).is_err());
@@ -63,9 +65,11 @@ fn a_handler_that_holds_its_loop_is_named_each_time() {
     handle.shutdown();
     serving.join().expect("no panic").expect("serving ends well").expect("closing ends well");
 
-    let peer = client.local_addr().expect("an address").to_string();
     let warnings = kept_lines(&peer);
-    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    for (line, what) in warnings.iter().zip(["still does", "has let go", "still does", "has let go"]) {
+        assert!(line.contains(what), "{warnings:?}");
+    }
+    assert_eq!(warnings.len(), 4, "{warnings:?}");
 }
 
 /// The first connection is on the serving thread's loop, the second one is on another.

@@ -92,7 +92,8 @@ struct Watched {
     beat: u64,
     /// When it was first seen at this beat.
     since: Instant,
-    warned: bool,
+    /// Who holds it up, if that has been told.
+    holder: Option<String>,
 }
 
 impl Shared {
@@ -133,12 +134,12 @@ impl Shared {
         }
     }
 
-    /// Looks at all loops, and warns of those that have been at the same resume for longer than the limit. Says whether any has
-    /// done something since the last look, or is at it.
+    /// Looks at all loops, and warns of those that have been at the same resume for longer than the limit, and when that is over. Says
+    /// whether any has done something since the last look, or is at it.
     fn look(&self, watched: &mut Vec<Watched>, limit: Duration, service: &Service) -> bool {
         let now = Instant::now();
         for inbox in lock(&self.loops).drain(..) {
-            watched.push(Watched { inbox, beat: 0, since: now, warned: false });
+            watched.push(Watched { inbox, beat: 0, since: now, holder: None });
         }
         watched.retain(|watched| watched.inbox.strong_count() > 0);
         let mut active = false;
@@ -147,24 +148,27 @@ impl Shared {
             let beat = inbox.pulse.beat.load(SeqCst);
             let running = beat % 2 == 1;
             active |= running || beat != watched.beat;
+            let time = now - watched.since;
             if beat != watched.beat {
-                *watched = Watched { inbox: Arc::downgrade(&inbox), beat, since: now, warned: false };
-            } else if running && !watched.warned && now - watched.since >= limit {
-                watched.warned = true;
+                if let Some(holder) = watched.holder.take() {
+                    log::warn!("{holder} has let go of its event loop, after {time:.1?}");
+                }
+                *watched = Watched { inbox: Arc::downgrade(&inbox), beat, since: now, holder: None };
+            } else if running && watched.holder.is_none() && time >= limit {
                 service.counters.held.add();
-                warn(&inbox, now - watched.since, service);
+                let holder = watched.holder.insert(holder(&inbox, service));
+                log::warn!("{holder} has held up its event loop for {time:.1?}, and still does");
             }
         }
         active
     }
 }
 
-fn warn(inbox: &Arc<Inbox>, time: Duration, service: &Service) {
+/// Who runs on the loop.
+fn holder(inbox: &Arc<Inbox>, service: &Service) -> String {
     let task = TaskId(inbox.pulse.task.load(Relaxed));
     match service.live.peer_of(&Unparker::new(inbox.clone(), task)) {
-        Some(peer) => log::warn!("the request of {peer} has held up its event loop for {time:.1?}, and still does"),
-        None => {
-            log::warn!("something that a request has spawned has held up its event loop for {time:.1?}, and still does")
-        }
+        Some(peer) => format!("the request of {peer}"),
+        None => "something that a request has spawned".to_string(),
     }
 }
