@@ -170,6 +170,7 @@ pub struct Incoming {
 impl Incoming {
     /// A connection, as a listener of your own gives it. The socket must be in blocking mode.
     pub fn connection(socket: OwnedFd, peer: Addr) -> Incoming {
+        socket::raise_no_sigpipe(socket.as_fd());
         Incoming { socket: Socket::Connection(socket), peer, packet: None, truncated: false, timeout: None }
     }
 
@@ -230,6 +231,8 @@ fn prepare(fd: &OwnedFd, scheme: Scheme) -> io::Result<Addr> {
     }
     let addr = socket::local_addr(fd.as_fd(), scheme)?;
     match scheme {
+        // Apple's systems do not tell. There, accepting fails.
+        #[cfg(not(target_vendor = "apple"))]
         Scheme::Tcp | Scheme::Unix if !rustix::net::sockopt::socket_acceptconn(fd)? => {
             return Err(unfit("it does not listen"));
         }

@@ -196,7 +196,20 @@ fn recv_flags(blocking: Blocking) -> RecvFlags {
     flags
 }
 
+/// Sees to it that sending through a socket raises no `SIGPIPE`, where that cannot be said with each call.
+#[inline]
+pub(crate) fn raise_no_sigpipe(socket: BorrowedFd<'_>) {
+    #[cfg(target_vendor = "apple")]
+    // It fails at most where the connection is broken already, which its first call will tell.
+    let _ = rustix::net::sockopt::set_socket_nosigpipe(socket, true);
+    #[cfg(not(target_vendor = "apple"))]
+    let _ = socket;
+}
+
 fn send_flags(blocking: Blocking) -> SendFlags {
+    #[cfg(target_vendor = "apple")]
+    let mut flags = SendFlags::empty();
+    #[cfg(not(target_vendor = "apple"))]
     let mut flags = SendFlags::NOSIGNAL;
     flags.set(SendFlags::DONTWAIT, blocking == Blocking::No);
     flags

@@ -175,11 +175,17 @@ pub(crate) struct Mapping {
     page: usize,
 }
 
+/// Address space is not memory: most of a stack is never touched. (Only Linux counts it unless it is told.)
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const NORESERVE: libc::c_int = libc::MAP_NORESERVE;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const NORESERVE: libc::c_int = 0;
+
 impl Mapping {
     fn new(stacks: usize, stride: usize, page: usize) -> io::Result<Mapping> {
         let len = stacks * stride;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choice aliases nothing.
         let start = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, -1, 0) };
         if start == libc::MAP_FAILED {

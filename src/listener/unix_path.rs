@@ -9,7 +9,7 @@ use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, Mode, flock};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::addr::Addr;
@@ -57,9 +57,10 @@ pub(super) fn bind(
     let absolute = std::path::absolute(path)?;
     // Between looking and replacing, no other server must do the same. Where there is no lock to be had, all but that is kept.
     let _lock = lock_folder(path);
+    // The file is made with the socket's own mode here, so that it never has a wider one.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     if let Some(mode) = mode {
-        // The file is made with the socket's own mode, so that it never has a wider one.
-        rustix::fs::fchmod(fd, Mode::from_bits_truncate(mode))?;
+        rustix::fs::fchmod(fd, rustix::fs::Mode::from_bits_truncate(mode))?;
     }
     match socket::bind(fd.as_fd(), addr) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {

@@ -42,6 +42,7 @@ impl Waiting {
     /// Takes a socket, whose calls block no thread from now on.
     pub(super) fn over(fd: OwnedFd) -> io::Result<Waiting> {
         rustix::io::ioctl_fionbio(&fd, true)?;
+        socket::raise_no_sigpipe(fd.as_fd());
         Ok(Waiting { fd, timeouts: Mutex::default(), watches: Mutex::default() })
     }
 
