@@ -108,7 +108,7 @@ impl Stacks {
     fn install_guard(&mut self, bottom: usize) -> io::Result<()> {
         if self.guard == Guard::Install {
             match install_guard(bottom, self.page) {
-                // Linux before 6.13 does not know the advice.
+                // Linux before 6.13 does not know the advice, nor do some emulators.
                 Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.guard = Guard::Protect,
                 done => return done,
             }
@@ -234,7 +234,13 @@ fn install_guard(bottom: usize, page: usize) -> io::Result<()> {
     /// From Linux's `mman-common.h`; since 6.13.
     const MADV_GUARD_INSTALL: libc::c_int = 102;
     // SAFETY: the page belongs to a stack that is not handed out yet, so nothing of value is in it.
-    check(unsafe { libc::madvise(bottom as *mut _, page, MADV_GUARD_INSTALL) })
+    let advise = |advice| check(unsafe { libc::madvise(bottom as *mut _, page, advice) });
+    advise(MADV_GUARD_INSTALL)?;
+    // An emulator may say yes to all advice that it does not know. Only a page without a guard can be filled.
+    match advise(libc::MADV_POPULATE_READ) {
+        Ok(()) => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        Err(_) => Ok(()),
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
