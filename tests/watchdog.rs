@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use socketserver::backend::EventLoop;
 use socketserver::listener::Tcp;
-use socketserver::{Monitor, Request, Server};
+use socketserver::{Hooks, Incoming, Monitor, Request, Server};
 
 use support::child::{keep_log, kept_lines};
 
@@ -127,6 +127,33 @@ fn a_handler_of_a_single_request_is_noticed_each_time() {
         assert_eq!(held, [1], "hold {holds} was not noticed");
         assert!(!server.handle_request().expect("it can wait"));
     }
+}
+
+/// Its loop has been busy with something else for so long that the watchdog might have gone to sleep.
+#[test]
+fn a_handler_that_begins_late_is_noticed() {
+    struct Slow;
+    impl Hooks for Slow {
+        fn verify_request(&self, _: &Incoming) -> io::Result<bool> {
+            thread::sleep(Duration::from_millis(100));
+            Ok(true)
+        }
+    }
+    let monitor: Arc<OnceLock<Monitor>> = Arc::default();
+    let shared = monitor.clone();
+    let handler = move |request: &mut Request| -> io::Result<()> {
+        let held = hold(shared.get().expect("the monitor is set before serving"), 1);
+        request.write_all(&[u8::from(held)])
+    };
+    let backend = EventLoop::new(1).watchdog(Some(Duration::from_millis(20)));
+    let listener = Tcp::options().bind("127.0.0.1:0").expect("a listener");
+    let mut server = Server::new(listener, backend, handler).hooks(Slow);
+    assert!(monitor.set(server.monitor()).is_ok());
+    let mut client = TcpStream::connect(server.local_addr().as_inet().expect("an IP address")).expect("a connection");
+    assert!(server.handle_request().expect("it can wait"));
+    let mut held = [0];
+    client.read_exact(&mut held).expect("a reply");
+    assert_eq!(held, [1]);
 }
 
 #[test]

@@ -225,13 +225,15 @@ impl Reactor {
         } else {
             Some(Duration::ZERO)
         };
-        match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
-            result => result?,
-        }
+        self.inbox.pulse.rest();
+        let polled = self.poll.poll(&mut self.events, timeout);
         // Before anything runs, be it a request that is accepted after this turn.
         if let Some(watchdog) = self.inbox.watchdog.get() {
             watchdog.wake(&self.inbox.pulse);
+        }
+        match polled {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
+            result => result?,
         }
         let mut listener = false;
         for event in &self.events {

@@ -15,6 +15,8 @@ use crate::park::{TaskId, Unparker};
 /// What a loop does now, for the watchdog to see. Written by the loop alone, which costs it some plain stores per resume.
 #[derive(Default)]
 pub(super) struct Pulse {
+    /// The loop is not waiting for events: it may resume a task at any moment.
+    awake: AtomicBool,
     /// Odd while a task runs, even while none does; never the same again.
     beat: AtomicU64,
     /// The task that was resumed last.
@@ -22,9 +24,9 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
-    /// The loop has something to do.
-    fn stir(&self) {
-        self.beat.store(self.beat.load(Relaxed) + 2, Relaxed);
+    /// The loop is about to wait for events.
+    pub(super) fn rest(&self) {
+        self.awake.store(false, Relaxed);
     }
 
     /// A task is resumed.
@@ -97,10 +99,10 @@ struct Watched {
 }
 
 impl Shared {
-    /// Wakes the watchdog, if it sleeps: the loop of this pulse has something to do.
+    /// Wakes the watchdog, if it sleeps: the loop of this pulse has something to do, until it rests.
     pub(super) fn wake(&self, pulse: &Pulse) {
         // The pulse before the question: either this sees that the watchdog sleeps, or that sees the pulse.
-        pulse.stir();
+        pulse.awake.store(true, Relaxed);
         fence(SeqCst);
         if self.asleep.load(Relaxed) && self.asleep.swap(false, SeqCst) {
             self.unpark();
@@ -135,7 +137,7 @@ impl Shared {
     }
 
     /// Looks at all loops, and warns of those that have been at the same resume for longer than the limit, and when that is over. Says
-    /// whether any has done something since the last look, or is at it.
+    /// whether any has done something since the last look, or may be about to.
     fn look(&self, watched: &mut Vec<Watched>, limit: Duration, service: &Service) -> bool {
         let now = Instant::now();
         for inbox in lock(&self.loops).drain(..) {
@@ -147,7 +149,7 @@ impl Shared {
             let Some(inbox) = watched.inbox.upgrade() else { continue };
             let beat = inbox.pulse.beat.load(SeqCst);
             let running = beat % 2 == 1;
-            active |= running || beat != watched.beat;
+            active |= beat != watched.beat || inbox.pulse.awake.load(SeqCst);
             let time = now - watched.since;
             if beat != watched.beat {
                 if let Some(holder) = watched.holder.take() {
