@@ -51,7 +51,7 @@ impl Stacks {
     pub(crate) fn new(size: usize) -> Stacks {
         name_overflows();
         let page = page_size();
-        let usable = size.clamp(LEAST_SIZE, isize::MAX as usize / (2 * LARGEST_MAPPING)).next_multiple_of(page);
+        let usable = size.clamp(LEAST_SIZE, isize::MAX as usize / 2).next_multiple_of(page);
         Stacks { stride: usable + page, page, guard: Guard::Install, free: Vec::new(), cold: 0, carving: None }
     }
 
@@ -96,7 +96,7 @@ impl Stacks {
         let mapping = loop {
             match Mapping::new(count, self.stride, self.page) {
                 // Where there is no room for so many, there may be for fewer.
-                Err(_) if count > FIRST_MAPPING => count /= 2,
+                Err(_) if count > 1 => count /= 2,
                 mapping => break Rc::new(mapping?),
             }
         };
@@ -183,7 +183,7 @@ const NORESERVE: libc::c_int = 0;
 
 impl Mapping {
     fn new(stacks: usize, stride: usize, page: usize) -> io::Result<Mapping> {
-        let len = stacks * stride;
+        let len = stacks.checked_mul(stride).ok_or(io::ErrorKind::OutOfMemory)?;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choice aliases nothing.
@@ -371,6 +371,17 @@ mod tests {
         stacks.release(second);
         assert_eq!(stacks.acquire().unwrap().bottom(), newer);
         assert_eq!(stacks.acquire().unwrap().bottom(), older);
+    }
+
+    /// Where there is no room for a mapping of as many as usual, as there is with 32 bits.
+    #[test]
+    fn few_stacks_may_be_very_large() {
+        let size = if cfg!(target_pointer_width = "64") { 1 << 43 } else { 1 << 29 };
+        let mut stacks = Stacks::new(size);
+        let stack = stacks.acquire().unwrap();
+        assert!(stack.top - stack.bottom() > size);
+        // Whether there is room for one depends on the system.
+        let _ = Stacks::new(usize::MAX).acquire();
     }
 
     #[test]
