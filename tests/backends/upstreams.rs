@@ -13,7 +13,7 @@ use socketserver::net::{self, TcpStream, UdpSocket, UnixStream};
 use socketserver::{Activity, Addr, Request, spawn};
 use tempfile::TempDir;
 
-use crate::support::cell::Cell;
+use crate::support::cell::{Cell, loopback6};
 use crate::support::client::Client;
 use crate::support::running::{Running, close};
 use crate::support::{PATIENCE, receive};
@@ -122,7 +122,7 @@ pub fn a_peer_connects_back(cell: Cell) {
 
 /// One socket, and many to talk with, also over both families.
 pub fn a_bound_socket_talks_with_anybody(cell: Cell) {
-    let others = ["127.0.0.1:0", "127.0.0.1:0", "[::1]:0"].map(|addr| std::net::UdpSocket::bind(addr).unwrap());
+    let others = ["127.0.0.1:0", "127.0.0.1:0", loopback6()].map(|addr| std::net::UdpSocket::bind(addr).unwrap());
     let addrs = others.each_ref().map(|other| Addr::Udp(other.local_addr().unwrap()));
     let place = cell.place();
     let running = Running::start(cell.bind(&place, move |request: &mut Request| {

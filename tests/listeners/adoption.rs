@@ -13,6 +13,7 @@ use socketserver::backend::{Backend, BackendName, EventLoop, Sources};
 use socketserver::listener::{Listener, Tcp, Udp, UnixDatagram, UnixStream, adopt};
 use socketserver::{Activity, Addr, AnyServer, Job, Request, Server};
 
+use crate::support::cell::loopback6;
 use crate::support::client::Client;
 use crate::support::opened::Opened;
 use crate::support::running::{Running, close};
@@ -31,9 +32,9 @@ fn stds_sockets_are_adopted() {
     let folder = tempfile::tempdir().unwrap();
     let [stream, datagram] = ["stream", "datagram"].map(|name| folder.path().join(name));
     serves(Tcp::try_from(TcpListener::bind("127.0.0.1:0").unwrap()).unwrap());
-    serves(Tcp::try_from(TcpListener::bind("[::1]:0").unwrap()).unwrap());
+    serves(Tcp::try_from(TcpListener::bind(loopback6()).unwrap()).unwrap());
     serves(Udp::try_from(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap());
-    serves(Udp::try_from(UdpSocket::bind("[::1]:0").unwrap()).unwrap());
+    serves(Udp::try_from(UdpSocket::bind(loopback6()).unwrap()).unwrap());
     serves(UnixStream::try_from(UnixListener::bind(&stream).unwrap()).unwrap());
     serves(UnixDatagram::try_from(StdUnixDatagram::bind(&datagram).unwrap()).unwrap());
     assert!(stream.exists() && datagram.exists(), "an adopted socket's path is not ours");
@@ -53,7 +54,7 @@ fn descriptors_are_adopted() {
 fn sockets_of_whichever_kind_are_adopted() {
     let folder = tempfile::tempdir().unwrap();
     let [stream, datagram] = ["stream", "datagram"].map(|name| folder.path().join(name));
-    serves(adopt(TcpListener::bind("[::1]:0").unwrap()).unwrap());
+    serves(adopt(TcpListener::bind(loopback6()).unwrap()).unwrap());
     serves(adopt(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap());
     serves(adopt(UnixListener::bind(&stream).unwrap()).unwrap());
     serves(adopt(StdUnixDatagram::bind(&datagram).unwrap()).unwrap());

@@ -1,6 +1,7 @@
 //! [`Cell`]: a backend and a kind of socket, which is what a behaviour is tested on.
 
 use std::io;
+use std::net::UdpSocket;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
 use socketserver::backend::{Backend, BackendName};
@@ -66,6 +67,20 @@ impl Cell {
     }
 }
 
+/// Whether this machine has IPv6, which many containers have not.
+pub fn has_ipv6() -> bool {
+    UdpSocket::bind("[::1]:0").is_ok()
+}
+
+/// IPv6's loopback address, with a port of the system's choice; where there is none, IPv4's.
+pub fn loopback6() -> &'static str {
+    if has_ipv6() {
+        return "[::1]:0";
+    }
+    eprintln!("this machine has no IPv6: IPv4 takes its place");
+    "127.0.0.1:0"
+}
+
 /// A server of a kind of socket and a backend with options of its own.
 pub fn bind_with<K>(place: &Place, backend: impl Backend + 'static, handler: impl HandlerFactory<K>) -> AnyServer {
     Server::new(place.listen().expect("the place is free"), Box::new(backend) as Box<dyn Backend>, handler)
@@ -80,16 +95,16 @@ pub struct Place {
 
 impl Place {
     pub fn new(kind: Kind) -> Place {
-        let inet = |url: &str| Place { url: url.to_string(), folder: None };
+        let inet = |scheme: &str, addr: &str| Place { url: format!("{scheme}://{addr}"), folder: None };
         let unix = |scheme: &str| {
             let folder = tempfile::tempdir().expect("a folder for a socket");
             Place { url: format!("{scheme}://{}", folder.path().join("socket").display()), folder: Some(folder) }
         };
         match kind {
-            Kind::Tcp4 => inet("tcp://127.0.0.1:0"),
-            Kind::Tcp6 => inet("tcp://[::1]:0"),
-            Kind::Udp4 => inet("udp://127.0.0.1:0"),
-            Kind::Udp6 => inet("udp://[::1]:0"),
+            Kind::Tcp4 => inet("tcp", "127.0.0.1:0"),
+            Kind::Tcp6 => inet("tcp", loopback6()),
+            Kind::Udp4 => inet("udp", "127.0.0.1:0"),
+            Kind::Udp6 => inet("udp", loopback6()),
             Kind::UnixStream => unix("unix"),
             Kind::UnixDatagram => unix("unixgram"),
         }
