@@ -71,6 +71,7 @@ macro_rules! cell {
             a_drain_ends_an_idle_connection,
             a_drain_ends_a_silent_connection,
             a_drain_spares_a_half_read_message,
+            a_drain_spares_half_a_message_behind_an_answered_one,
             a_drain_spares_who_has_half_a_message_and_computes,
             who_is_cut_off_reads_no_more_of_what_has_come,
             a_message_that_meets_a_drain_does_not_cut_the_answer,

@@ -34,6 +34,9 @@ impl Input {
                 received
             });
             core.or_spend(received)?;
+        } else {
+            // The beginning of another message, it may be, which came together with one that has been answered.
+            core.busy.set(true);
         }
         Ok(self.buffered())
     }

@@ -351,6 +351,27 @@ pub fn a_drain_spares_a_half_read_message(cell: Cell) {
     assert_eq!(close(running.ended().0).completed, 1);
 }
 
+/// A line has come together with half of the next one, which is read after the answer, and waited for in the drain.
+pub fn a_drain_spares_half_a_message_behind_an_answered_one(cell: Cell) {
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        let mut line = String::new();
+        request.read_line(&mut line)?;
+        request.write_all(line.as_bytes())?;
+        while !request.is_draining() {
+            request.sleep(Duration::from_millis(1))?;
+        }
+        let _ = tell.send(());
+        line.clear();
+        request.read_line(&mut line)?;
+        request.write_all(line.as_bytes())
+    }));
+    let client = Client::sending(&running.addr, b"one\ntw");
+    running.wait_for_activity(Activity::Sleeping);
+    assert_is_spared(running, client, &told, (b"o\n", b"one\ntwo\n"));
+}
+
 /// One in flight, one idle, one silent, all at once.
 pub fn a_drain_tells_the_idle_from_the_busy(cell: Cell) {
     let (place, gate) = (cell.place(), Gate::default());
