@@ -228,7 +228,7 @@ impl Live {
             age: self.began.elapsed(),
             activity: Activity::of(self.activity.load(Relaxed)),
             bytes_read: self.bytes_read.load(Relaxed),
-            bytes_written: self.bytes_written.load(Relaxed),
+            bytes_written: self.bytes_written.load(Relaxed) + self.outbox().map_or(0, Outbox::sent),
         }
     }
 

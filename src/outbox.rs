@@ -22,6 +22,8 @@ pub(crate) struct Outbox {
 #[derive(Default)]
 struct Queue {
     bytes: VecDeque<u8>,
+    /// How many bytes of messages of others have been sent.
+    sent: u64,
     /// The handler has sent a part of a message: nothing may come before the rest of it.
     mid_message: bool,
     /// Nothing more will be written: when all is sent, the peer is to read the end.
@@ -33,6 +35,11 @@ struct Queue {
 impl Outbox {
     pub(crate) fn is_pending(&self) -> bool {
         self.pending.load(SeqCst)
+    }
+
+    /// How many bytes of messages of others have been sent.
+    pub(crate) fn sent(&self) -> u64 {
+        lock(&self.queue).sent
     }
 
     /// Whether something is queued that can still be sent: not behind half a message of the handler's.
@@ -55,6 +62,7 @@ impl Outbox {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, "the message does not fit into the peer's queue"));
         }
         let sent = if queue.bytes.is_empty() && !queue.mid_message { send_some(fd, message)? } else { 0 };
+        queue.sent += sent as u64;
         queue.bytes.extend(&message[sent..]);
         self.pending.store(!queue.bytes.is_empty(), SeqCst);
         Ok(sent < message.len())
@@ -125,6 +133,7 @@ impl Outbox {
             if sent == 0 {
                 return Ok(false);
             }
+            queue.sent += sent as u64;
             queue.bytes.drain(..sent);
             queue.wake_writers();
         }

@@ -17,7 +17,7 @@ pub struct LiveRequest {
     pub activity: Activity,
     /// Bytes of a connection that were read so far.
     pub bytes_read: u64,
-    /// Bytes that the handler has sent so far.
+    /// Bytes that the handler has sent so far, and others by a [`Sender`](crate::Sender) of a connection.
     pub bytes_written: u64,
 }
 

@@ -36,6 +36,7 @@ pub fn a_message_of_another_thread_arrives(cell: Cell) {
     assert_eq!(sender.peer_addr().scheme(), running.addr.scheme());
     sender.send(b"news").unwrap();
     assert_eq!(client.take_bytes(4), b"news");
+    assert_eq!(running.monitor.dump()[0].bytes_written, 4, "what others send is sent, too");
     client.write_all(b"hello").unwrap();
     assert_eq!(client.take_bytes(5), b"hello");
     drop(client);
@@ -141,6 +142,8 @@ pub fn a_full_queue_takes_no_message(cell: Cell) {
     for number in 0..taken {
         assert!(client.take_bytes(MESSAGE).iter().all(|byte| *byte == number as u8));
     }
+    let all = (taken * MESSAGE) as u64;
+    until("what was queued is counted", || running.monitor.dump()[0].bytes_written == all);
     client.half_close().unwrap();
     assert_eq!(client.read_all(), b"");
     assert_eq!(running.finish().completed, 1);
