@@ -28,6 +28,8 @@ struct Queue {
     mid_message: bool,
     /// Nothing more will be written: when all is sent, the peer is to read the end.
     finished: bool,
+    /// Why the connection is lost, if a message of others has met that. The system says it once, and who reads is still to hear it.
+    lost: Option<i32>,
     /// Who waits until there is room. Each is unparked once, when there may be.
     writers: Vec<Unparker>,
 }
@@ -35,6 +37,15 @@ struct Queue {
 impl Outbox {
     pub(crate) fn is_pending(&self) -> bool {
         self.pending.load(SeqCst)
+    }
+
+    /// Whether the end of the stream, which has been read, is one: not if a message of others has met that the connection is lost.
+    ///
+    /// # Errors
+    ///
+    /// That, once.
+    pub(crate) fn check_end(&self) -> io::Result<()> {
+        lock(&self.queue).lost.take().map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)))
     }
 
     /// How many bytes of messages of others have been sent.
@@ -61,7 +72,11 @@ impl Outbox {
         if queue.bytes.len() + message.len() > capacity {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, "the message does not fit into the peer's queue"));
         }
-        let sent = if queue.bytes.is_empty() && !queue.mid_message { send_some(fd, message)? } else { 0 };
+        let sent = if queue.bytes.is_empty() && !queue.mid_message {
+            send_some(fd, message).inspect_err(|error| queue.lost = queue.lost.or(loss(error)))?
+        } else {
+            0
+        };
         queue.sent += sent as u64;
         queue.bytes.extend(&message[sent..]);
         self.pending.store(!queue.bytes.is_empty(), SeqCst);
@@ -104,7 +119,8 @@ impl Outbox {
             return Ok(false);
         }
         let sent = self.send_queued(&mut queue, fd);
-        if sent.is_err() {
+        if let Err(error) = &sent {
+            queue.lost = loss(error);
             queue.bytes = VecDeque::new();
             queue.wake_writers();
             self.pending.store(false, SeqCst);
@@ -155,6 +171,14 @@ impl Queue {
 
     fn wake_writers(&mut self) {
         self.writers.drain(..).for_each(|writer| writer.unpark());
+    }
+}
+
+/// The system's number of an error by which a connection is lost, and which is not said again, as `BrokenPipe` is.
+fn loss(error: &io::Error) -> Option<i32> {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut => error.raw_os_error(),
+        _ => None,
     }
 }
 

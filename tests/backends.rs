@@ -113,6 +113,8 @@ macro_rules! cell {
             messages_are_never_mixed,
             a_full_queue_takes_no_message,
             a_sender_may_end_the_request,
+            a_reset_that_a_sender_has_heard_is_an_error_of_the_read,
+            a_reset_that_the_queue_has_met_is_an_error_of_the_read,
             a_sender_outlives_its_request,
             formatted_lines_are_never_mixed,
             frames_are_never_mixed,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::core::Core;
 use crate::buffer;
+use crate::outbox::Outbox;
 use crate::readiness::Readiness;
 use crate::socket::{self, Blocking};
 
@@ -102,6 +103,7 @@ fn receive(
             match received? {
                 Some(0) => {
                     core.live.check()?;
+                    core.live.outbox().map_or(Ok(()), Outbox::check_end)?;
                     // A drain ends the read of a thread, and says nothing of the peer: that may be sending.
                     core.at_end.set(!core.live.is_draining());
                     return Ok(0);

@@ -1,6 +1,7 @@
 //! [`Sender`]: whole messages from elsewhere, between those of the handler.
 
 use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use crate::peers::{WAIT, WAITS};
 use crate::support::cell::{Cell, Place};
 use crate::support::client::Client;
 use crate::support::descriptors::{is_asleep, open_descriptors, thread_time};
+use crate::support::gate::Gate;
 use crate::support::running::Running;
 use crate::support::{PATIENCE, echo, receive, until, within};
 
@@ -166,6 +168,50 @@ pub fn a_sender_may_end_the_request(cell: Cell) {
     }
     let stats = running.finish();
     assert_eq!((stats.failed, stats.cut), (1, 1));
+}
+
+/// The system tells of a reset once. The sender has heard it, and the read is no less cut short: it does not end as if that were all.
+pub fn a_reset_that_a_sender_has_heard_is_an_error_of_the_read(cell: Cell) {
+    let (place, gate) = (cell.place(), Gate::default());
+    let (its_gate, (give, senders)) = (gate.clone(), unbounded());
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        request.write_all(b"hello")?;
+        let _ = give.send(request.sender()?);
+        its_gate.pass(request)?;
+        request.read_to_end(&mut Vec::new()).map(|_| ())
+    }));
+    let mut client = Client::connect(&running.addr);
+    let sender = receive("the sender", &senders);
+    // Closed with input unread, which resets the connection.
+    assert_eq!(client.take_bytes(1), b"h");
+    drop(client);
+    until("the sender hears of the reset", || sender.send(b"news").is_err());
+    gate.open();
+    let stats = running.finish();
+    assert_eq!((stats.failed, stats.disconnected), (1, 1));
+}
+
+/// The same of what is queued. The handler waits for something else meanwhile, which the reset does not end.
+pub fn a_reset_that_the_queue_has_met_is_an_error_of_the_read(cell: Cell) {
+    let place = cell.place();
+    let read = Arc::new(AtomicBool::new(false));
+    let (its_read, (give, senders)) = (read.clone(), unbounded());
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        let _ = give.send(request.sender()?);
+        while !its_read.load(SeqCst) {
+            socketserver::sleep(Duration::from_millis(1))?;
+        }
+        request.read_to_end(&mut Vec::new()).map(|_| ())
+    }));
+    let client = Client::connect(&running.addr);
+    let sender = receive("the sender", &senders);
+    let fails_with = |kind| sender.send(&[b'x'; 10_000]).is_err_and(|error| error.kind() == kind);
+    until("the queue is full", || fails_with(ErrorKind::WouldBlock));
+    drop(client);
+    until("the queue is given up", || fails_with(ErrorKind::BrokenPipe));
+    read.store(true, SeqCst);
+    let stats = running.finish();
+    assert_eq!((stats.failed, stats.disconnected), (1, 1));
 }
 
 /// It does not keep the request alive, and says that it is over.
