@@ -68,8 +68,9 @@
 //! # What this crate is not
 //!
 //! It is no async runtime: there are no futures, and the event loop runs this crate's handlers, not tasks at large. It speaks no
-//! protocol above the sockets, neither TLS nor HTTP. It starts no thread and prints nothing until asked, and installs no signal
-//! handler but the event loop's, which names a stack overflow. It is tested on Linux; it compiles for macOS and FreeBSD, and is untested there.
+//! protocol above the sockets, neither [TLS](Request#tls) nor HTTP. It starts no thread and prints nothing until asked, and installs no
+//! signal handler but the event loop's, which names a stack overflow. It is tested on Linux; it compiles for macOS and FreeBSD, and is
+//! untested there.
 
 #![deny(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]

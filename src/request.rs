@@ -69,6 +69,18 @@ pub use sender::Sender;
 /// | writing to a peer that is gone | `BrokenPipe`, `ConnectionReset` |
 ///
 /// An interrupted system call is repeated, and `SIGPIPE` is never raised.
+///
+/// # TLS
+///
+/// What works over `Read` and `Write` works over a connection, on every backend: with rustls, `rustls::Stream::new(&mut tls, request)`. The
+/// handshake belongs in the handler, under a [deadline](Request::set_deadline). A drain knows the bytes below alone, so such a handler
+///
+/// * says [`set_idle`](Request::set_idle) after the handshake, the last bytes of which may be the peer's, and never answered;
+/// * says [`set_busy`](Request::set_busy) before it waits for more while TLS or a buffer above it has half a message;
+/// * reads the drain's end of the stream as one without close_notify, in rustls the error `UnexpectedEof`: if the request
+///   [is draining](Request::is_draining), that is no failure, and there is time to send close_notify.
+///
+/// A drain ends a handshake while it waits for the peer.
 pub struct Request {
     core: Core,
     kind: Kind,

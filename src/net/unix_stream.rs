@@ -51,7 +51,8 @@ impl UnixStream {
 }
 
 /// Adopts a connection that somebody else has made: one end of a pair, for instance, the other end of which is a program's standard input
-/// and output. It is made non-blocking, in all of its copies, and the timeouts that it had are heeded no longer.
+/// and output (which a `Command` keeps open until it is dropped, so that the program's end would not be read before). It is made
+/// non-blocking, in all of its copies, and the timeouts that it had are heeded no longer.
 impl TryFrom<std::os::unix::net::UnixStream> for UnixStream {
     type Error = io::Error;
 
