@@ -9,6 +9,7 @@ use socketserver::{Request, Server};
 
 use crate::support::cell::{Cell, Kind};
 use crate::support::client::Client;
+use crate::support::opened::Opened;
 use crate::support::running::Running;
 use crate::support::{PATIENCE, assert_cut_at, receive};
 
@@ -113,23 +114,26 @@ pub fn a_read_of_no_time_tells_whether_the_peer_is_there(cell: Cell) {
 
 /// The option of the listener, which CPython's stream handler has as an attribute.
 pub fn the_listeners_timeout_is_where_requests_begin(cell: Cell) {
-    let place = cell.place();
+    let (place, opened) = (cell.place(), Opened::new());
     let timeout = Some(DEADLINE);
-    let listener: Box<dyn Listener> = match cell.kind {
-        Kind::Tcp4 => Box::new(Tcp::options().timeout(timeout).bind(&place.url).unwrap()),
-        _ => Box::new(UnixStream::options().timeout(timeout).bind(&place.url).unwrap()),
+    let [tcp, unix] = opened.adopt_with(timeout);
+    let listeners: [Box<dyn Listener>; 2] = match cell.kind {
+        Kind::Tcp4 => [Box::new(Tcp::options().timeout(timeout).bind(&place.url).unwrap()), tcp],
+        _ => [Box::new(UnixStream::options().timeout(timeout).bind(&place.url).unwrap()), unix],
     };
-    let (tell, told) = unbounded();
-    let server = Server::new(listener, cell.backend.backend(), move |request: &mut Request| {
-        let read = request.read_exact(&mut [0]).map_err(|error| error.kind());
-        let written = request.write_all(&vec![b'x'; 64 << 20]).map_err(|error| error.kind());
-        let _ = tell.send((read, written));
-        Ok(())
-    });
-    let running = Running::start(server);
-    let _client = Client::connect(&running.addr);
-    assert_eq!(receive("the timeouts", &told), (Err(ErrorKind::TimedOut), Err(ErrorKind::TimedOut)));
-    running.finish();
+    for listener in listeners {
+        let (tell, told) = unbounded();
+        let server = Server::new(listener, cell.backend.backend(), move |request: &mut Request| {
+            let read = request.read_exact(&mut [0]).map_err(|error| error.kind());
+            let written = request.write_all(&vec![b'x'; 64 << 20]).map_err(|error| error.kind());
+            let _ = tell.send((read, written));
+            Ok(())
+        });
+        let running = Running::start(server);
+        let _client = Client::connect(&running.addr);
+        assert_eq!(receive("the timeouts", &told), (Err(ErrorKind::TimedOut), Err(ErrorKind::TimedOut)));
+        running.finish();
+    }
 }
 
 /// Runs a handler that times out, beside what its client does.

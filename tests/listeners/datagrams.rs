@@ -72,6 +72,15 @@ fn truncation_is_told_and_counted() {
     }
 }
 
+/// There are none that are longer than IP's.
+#[test]
+fn a_packet_size_may_be_beyond_all_bounds() {
+    let listener: Box<dyn Listener> = Box::new(Udp::options().max_packet_size(usize::MAX).bind("127.0.0.1:0").unwrap());
+    let running = Running::start(Server::new(listener, Box::new(Threading::new()), echo_always));
+    assert!(Client::connect(&running.addr).ask(&[1; 65_507]) == [1; 65_507]);
+    assert_eq!(running.finish().truncated, 0);
+}
+
 /// A Unix datagram may be longer than IP's, if the server says so.
 #[test]
 fn a_unix_server_takes_longer_datagrams_if_asked_to() {

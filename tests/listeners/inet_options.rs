@@ -17,7 +17,7 @@ use socketserver::{Addr, AnyServer, Request, Server, TcpServer, net};
 use crate::support::cell::{has_ipv6, loopback6};
 use crate::support::client::Client;
 use crate::support::running::{Running, close};
-use crate::support::{echo, receive};
+use crate::support::{echo, receive, within};
 
 fn server(
     listener: impl Listener + 'static,
@@ -178,6 +178,69 @@ fn connections_inherit_the_listeners_options() {
     running.finish();
 }
 
+/// Those that no client can tell.
+#[test]
+fn options_are_the_sockets_own() {
+    for asked in [false, true] {
+        let tcp = Tcp::options().reuse_address(asked).bind("127.0.0.1:0").unwrap();
+        assert_eq!(sockopt::socket_reuseaddr(&tcp).unwrap(), asked);
+        let udp = Udp::options().broadcast(asked).bind("127.0.0.1:0").unwrap();
+        assert_eq!(sockopt::socket_broadcast(&udp).unwrap(), asked);
+    }
+    assert!(!sockopt::socket_broadcast(Udp::bind("127.0.0.1:0").unwrap()).unwrap());
+    let udp = Udp::options().receive_buffer(20_000).bind("127.0.0.1:0").unwrap();
+    // Linux takes it twice, for what it keeps beside the bytes.
+    let size = sockopt::socket_recv_buffer_size(&udp).unwrap();
+    assert!((20_000..=40_000).contains(&size), "{size} bytes");
+}
+
+/// Or a request that is gone by the time it is got would hold up the server.
+#[test]
+fn no_listener_blocks() {
+    let folder = tempfile::tempdir().unwrap();
+    let listeners: [Box<dyn Listener>; 4] = [
+        Box::new(Tcp::bind("127.0.0.1:0").unwrap()),
+        Box::new(Udp::bind("127.0.0.1:0").unwrap()),
+        Box::new(UnixStream::bind(folder.path().join("stream")).unwrap()),
+        Box::new(UnixDatagram::bind(folder.path().join("datagram")).unwrap()),
+    ];
+    for mut listener in listeners {
+        let flags = rustix::fs::fcntl_getfl(listener.as_fd()).unwrap();
+        assert!(flags.contains(rustix::fs::OFlags::NONBLOCK), "{}", listener.local_addr());
+        assert_eq!(listener.get_request().map(|_| ()).unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+}
+
+/// As many as the queue is long; a crowd, where nothing is said of that.
+#[test]
+fn clients_wait_in_the_kernels_queue() {
+    let folder = tempfile::tempdir().unwrap();
+    let listeners: [Box<dyn Listener>; 2] = [
+        Box::new(Tcp::bind("127.0.0.1:0").unwrap()),
+        Box::new(UnixStream::bind(folder.path().join("socket")).unwrap()),
+    ];
+    for listener in &listeners {
+        let addr = listener.local_addr().clone();
+        within("queueing", move || (0..200).map(|_| Client::connect(&addr)).collect::<Vec<Client>>());
+    }
+    // Linux takes one more than was asked for.
+    let short = Tcp::options().request_queue_size(0).bind("127.0.0.1:0").unwrap();
+    let addr = short.local_addr().as_inet().unwrap();
+    let _queued = TcpStream::connect(addr).unwrap();
+    let error = TcpStream::connect_timeout(&addr, Duration::from_millis(50)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+}
+
+/// Its port is free, and another one's by now.
+#[test]
+fn a_drained_server_does_not_take_its_port_from_another() {
+    let mut first = TcpServer::bind("127.45.55.66:0", echo).unwrap();
+    first.shutdown_handle().drain(Duration::ZERO);
+    let mut first = within("a drained serving", move || first.serve_forever().map(|_| first)).unwrap();
+    let second = Tcp::bind(first.local_addr()).unwrap();
+    assert_in_use(first.activate(), second.local_addr());
+}
+
 #[test]
 fn without_options_small_writes_go_out_at_once_and_nobody_is_probed() {
     let opened_elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -275,6 +338,14 @@ fn children_inherit_no_socket() {
                 while !over.load(SeqCst) {
                     // There may be no port left.
                     drop(net::TcpStream::connect(addr));
+                }
+            });
+            scope.spawn(|| {
+                let folder = tempfile::tempdir().unwrap();
+                let mut listener = UnixStream::bind(folder.path().join("socket")).unwrap();
+                while !over.load(SeqCst) {
+                    let _client = Client::connect(listener.local_addr());
+                    drop(listener.get_request().unwrap());
                 }
             });
             let inherits = |_| {

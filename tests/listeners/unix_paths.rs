@@ -8,17 +8,18 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::SocketAddrUnix;
 use socketserver::listener::{Bind, Listener, UnixDatagram, UnixStream};
-use socketserver::{Addr, Request, Server, UnixName, UnixStreamServer, backend::Sequential};
+use socketserver::{Addr, Request, Server, ToAddr, UnixName, UnixStreamServer, backend::Sequential};
 use tempfile::TempDir;
 
 use crate::support::child::in_child;
 use crate::support::client::Client;
-use crate::support::{echo, receive, within};
+use crate::support::{assert_cut_at, echo, receive, within};
 
 /// Both kinds of listener, by the same name.
 #[derive(Clone, Copy)]
@@ -30,10 +31,10 @@ enum Kind {
 const KINDS: [Kind; 2] = [Kind::Stream, Kind::Datagram];
 
 impl Kind {
-    fn bind(&self, path: &Path) -> io::Result<Box<dyn Listener>> {
+    fn bind(&self, addr: impl ToAddr) -> io::Result<Box<dyn Listener>> {
         Ok(match self {
-            Kind::Stream => Box::new(UnixStream::bind(path)?),
-            Kind::Datagram => Box::new(UnixDatagram::bind(path)?),
+            Kind::Stream => Box::new(UnixStream::bind(addr)?),
+            Kind::Datagram => Box::new(UnixDatagram::bind(addr)?),
         })
     }
 
@@ -97,6 +98,9 @@ fn a_live_server_with_a_full_queue_is_alive() {
     let (_folder, path) = folder();
     let live = UnixStream::options().request_queue_size(0).bind(&*path).unwrap();
     let _queued = Client::connect(live.local_addr());
+    let next = Client::open(live.local_addr());
+    rustix::io::ioctl_fionbio(&next, true).unwrap();
+    assert_eq!(next.join().unwrap_err().kind(), ErrorKind::WouldBlock, "the queue is full");
     Kind::Stream.assert_in_use(&path, "a server is listening there");
 }
 
@@ -159,7 +163,9 @@ fn a_drained_server_does_not_take_its_path_from_another() {
     first.shutdown_handle().drain(std::time::Duration::ZERO);
     let mut first = within("a drained serving", move || first.serve_forever().map(|_| first)).unwrap();
     let _second = UnixStream::bind(&*path).unwrap();
-    assert_eq!(first.activate().unwrap_err().kind(), ErrorKind::AddrInUse);
+    let error = first.activate().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    assert!(error.to_string().contains(&path.display().to_string()), "{error}");
     assert!(path.exists());
 }
 
@@ -260,6 +266,17 @@ fn a_path_that_is_too_long_is_explained() {
 }
 
 #[test]
+fn without_a_name_there_is_nothing_to_listen_on() {
+    for (kind, addr) in
+        [(Kind::Stream, Addr::Unix(UnixName::Unnamed)), (Kind::Datagram, Addr::Unixgram(UnixName::Unnamed))]
+    {
+        let error = kind.bind(addr).map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("expected a path or an abstract name"), "{error}");
+    }
+}
+
+#[test]
 fn a_missing_folder_is_an_error_with_the_path() {
     let (folder, _) = folder();
     let path = folder.path().join("missing/socket");
@@ -302,16 +319,21 @@ fn bind_to_bytes(socket: impl AsFd, path: &[u8]) {
     assert_eq!(result, 0, "{}", io::Error::last_os_error());
 }
 
-/// Anybody may lock a folder that he may read: a server starts there all the same.
+/// Anybody may lock a folder that he may read: a server starts there all the same, after it has waited for who might be replacing the file.
 #[test]
 fn somebody_may_have_locked_the_folder() {
-    for kind in KINDS {
+    in_child(|| {
         let (folder, path) = folder();
+        std::env::set_current_dir(&folder).unwrap();
         let locked = fs::File::open(folder.path()).unwrap();
         flock(&locked, FlockOperation::LockExclusive).unwrap();
-        let listener = within("binding", move || kind.bind(&path)).unwrap();
-        drop(listener);
-    }
+        for (kind, path) in [(Kind::Stream, path), (Kind::Datagram, "datagrams".into())] {
+            let began = Instant::now();
+            let listener = within("binding", move || kind.bind(&path)).unwrap();
+            assert_cut_at(Duration::from_secs(1), began.elapsed());
+            drop(listener);
+        }
+    });
 }
 
 /// It has no file, and is free when its socket is closed.

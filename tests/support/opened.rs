@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
+use std::time::Duration;
 
 use socketserver::listener::{Listener, Tcp, UnixStream};
 use tempfile::TempDir;
@@ -21,9 +22,14 @@ impl Opened {
     }
 
     pub fn adopt(&self) -> [Box<dyn Listener>; 2] {
+        self.adopt_with(None)
+    }
+
+    /// As [`adopt`](Opened::adopt), with a timeout of their requests.
+    pub fn adopt_with(&self, timeout: Option<Duration>) -> [Box<dyn Listener>; 2] {
         [
-            Box::new(Tcp::try_from(self.tcp.try_clone().unwrap()).unwrap()),
-            Box::new(UnixStream::try_from(self.unix.try_clone().unwrap()).unwrap()),
+            Box::new(Tcp::try_from(self.tcp.try_clone().unwrap()).unwrap().timeout(timeout)),
+            Box::new(UnixStream::try_from(self.unix.try_clone().unwrap()).unwrap().timeout(timeout)),
         ]
     }
 }
