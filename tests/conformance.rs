@@ -68,6 +68,7 @@ macro_rules! cell {
             a_silent_handler_sends_nothing,
             a_failing_handler_sends_no_datagram,
             a_panicking_handler_sends_no_datagram,
+            who_verifies_sees_the_request,
             a_rejected_request_is_closed_once,
         }
         behaviours! { $backend $kind ending:

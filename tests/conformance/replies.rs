@@ -2,14 +2,14 @@
 
 use std::io::{self, Read, Write};
 
-use crossbeam_channel::unbounded;
-use socketserver::{Hooks, Incoming, Request};
+use crossbeam_channel::{Sender, unbounded};
+use socketserver::{Addr, Hooks, Incoming, Request};
 
 use crate::support::cell::Cell;
 use crate::support::client::Client;
 use crate::support::descriptors::{is_open, socket_number};
-use crate::support::receive;
 use crate::support::running::{Running, close};
+use crate::support::{echo, receive};
 
 pub fn a_silent_handler_sends_nothing(cell: Cell) {
     check(cell, |_: &mut Request| Ok(()), b"");
@@ -54,9 +54,34 @@ fn check(cell: Cell, handler: fn(&mut Request) -> io::Result<()>, from_connectio
     }
 }
 
+/// Whoever verifies sees what there is to see: whose it is, and of a datagram what it contains.
+pub fn who_verifies_sees_the_request(cell: Cell) {
+    struct Observer(Sender<(Addr, Option<Vec<u8>>)>);
+
+    impl Hooks for Observer {
+        fn verify_request(&self, request: &Incoming) -> io::Result<bool> {
+            let _ = self.0.send((request.peer_addr().clone(), request.packet_bytes().map(<[u8]>::to_vec)));
+            Ok(true)
+        }
+    }
+
+    let place = cell.place();
+    let ((observe, observed), (tell, told)) = (unbounded(), unbounded());
+    let server = cell.bind(&place, move |request: &mut Request| {
+        let _ = tell.send(request.peer_addr().clone());
+        echo(request)
+    });
+    let running = Running::start(server.hooks(Observer(observe)));
+    assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+    let (peer, packet) = receive("the verification", &observed);
+    assert_eq!(peer, receive("the request's peer", &told));
+    assert_eq!(packet.as_deref(), (!cell.is_stream()).then_some(&b"hello"[..]));
+    running.finish();
+}
+
 /// A rejected connection reaches no handler, ends for its client, and leaves no descriptor.
 pub fn a_rejected_request_is_closed_once(cell: Cell) {
-    struct Nobody(crossbeam_channel::Sender<u64>);
+    struct Nobody(Sender<u64>);
 
     impl Hooks for Nobody {
         fn verify_request(&self, request: &Incoming) -> io::Result<bool> {
