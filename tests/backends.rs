@@ -195,6 +195,7 @@ macro_rules! cell {
             no_more_handlers_run_than_may,
             no_more_handlers_run_than_may_in_a_crowd,
             a_busy_reply_arrives_whole,
+            who_has_been_turned_away_leaves_nothing,
             limits_may_change_under_load,
         }
         in_processes! { $backend $kind senders:

@@ -64,3 +64,47 @@ fn is_over(connection: &OwnedFd) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    fn turned_away() -> (Busy, UnixStream) {
+        let (connection, client) = UnixStream::pair().unwrap();
+        let mut busy = Busy { reply: Some(b"busy".to_vec()), ..Busy::default() };
+        busy.turn_away(connection.into());
+        (busy, client)
+    }
+
+    #[test]
+    fn a_connection_is_kept_until_its_peer_closes() {
+        let (mut busy, mut client) = turned_away();
+        assert_eq!(busy.tend(), Some(INTERVAL));
+        client.write_all(b"late").unwrap();
+        assert_eq!(busy.tend(), Some(INTERVAL));
+        let mut reply = String::new();
+        client.read_to_string(&mut reply).unwrap();
+        assert_eq!(reply, "busy");
+        drop(client);
+        assert_eq!(busy.tend(), None);
+    }
+
+    #[test]
+    fn a_connection_that_is_reset_is_not_kept() {
+        let (mut busy, client) = turned_away();
+        // With the reply unread.
+        drop(client);
+        assert_eq!(busy.tend(), None);
+    }
+
+    #[test]
+    fn a_silent_peer_is_not_waited_for_without_end() {
+        let (mut busy, _client) = turned_away();
+        let until = &mut busy.lingering[0].1;
+        assert!(*until <= Instant::now() + LINGER);
+        *until = Instant::now();
+        assert_eq!(busy.tend(), None);
+    }
+}

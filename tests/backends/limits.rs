@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
+use crossbeam_channel::{Sender, unbounded};
 use log::LevelFilter;
-use socketserver::{AnyServer, Request};
+use socketserver::{AnyServer, Hooks, Incoming, Request};
 
 use crate::support::cell::{Cell, Kind};
 use crate::support::child::{in_child, keep_log, keep_log_from, kept_lines};
 use crate::support::client::Client;
+use crate::support::descriptors::{is_open, socket_number};
 use crate::support::gate::Gate;
 use crate::support::running::Running;
-use crate::support::{echo, until, within};
+use crate::support::{echo, receive, until, within};
 
 /// Waits at the gate, and then says goodbye.
 pub fn gated(gate: &Gate) -> impl Fn(&mut Request) -> io::Result<()> + Send + Sync + 'static {
@@ -101,6 +103,33 @@ pub fn a_busy_reply_arrives_whole(cell: Cell) {
     let stats = running.finish();
     assert_eq!(stats.completed, 2);
     assert!(stats.refused >= 5);
+}
+
+/// Although nothing else wakes the server.
+pub fn who_has_been_turned_away_leaves_nothing(cell: Cell) {
+    struct Observer(Sender<u64>);
+
+    impl Hooks for Observer {
+        fn verify_request(&self, request: &Incoming) -> io::Result<bool> {
+            let _ = self.0.send(socket_number(request));
+            Ok(true)
+        }
+    }
+
+    let (place, gate) = (cell.place(), Gate::default());
+    let (observe, observed) = unbounded();
+    let server = cell.bind(&place, gated(&gate)).hooks(Observer(observe)).max_connections(1).busy_reply("busy");
+    let running = Running::start(server);
+    let mut first = say_hello(&running);
+    gate.wait_for(1);
+    receive("the first connection", &observed);
+    assert_eq!(Client::connect(&running.addr).read_all(), b"busy");
+    let second = receive("the second connection", &observed);
+    until("its connection is closed", || !is_open(second));
+    gate.open();
+    assert_eq!(first.read_all(), b"bye");
+    drop(first);
+    running.finish();
 }
 
 /// Also when somebody is served in between.
