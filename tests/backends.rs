@@ -80,6 +80,7 @@ macro_rules! cell {
             a_drain_spares_what_says_that_it_is_busy_between_frames,
             a_drain_spares_what_is_busy_after_a_timeout,
             a_drain_ends_the_wait_for_one_request,
+            at_the_deadline_a_request_that_is_handled_alone_is_cut,
             at_the_deadline_a_read_is_cut,
             at_the_deadline_a_write_is_cut,
             at_the_deadline_a_sleep_is_cut,
@@ -156,6 +157,9 @@ macro_rules! cell {
             ten_requests_leave_few_threads,
             hundreds_of_connections_leave_nothing,
             a_closed_peer_raises_no_signal,
+        }
+        in_processes! { $backend $kind shutdowns:
+            the_log_says_when_a_server_listens,
         }
         in_processes! { $backend $kind peers:
             a_reset_is_no_end_of_the_wait_for_a_mutex,

@@ -15,15 +15,16 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{bounded, unbounded};
 use socketserver::backend::{Backend, BackendName, EventLoop, Sources};
 use socketserver::listener::{Listener, Tcp};
 use socketserver::{Addr, AnyServer, Incoming, Job, Request, Server, Waker};
 
 use support::cell::{Kind, Place, bind_with};
 use support::client::Client;
-use support::echo;
 use support::record::Record;
 use support::running::{Running, close};
+use support::{PATIENCE, echo, receive, within};
 
 /// Collects three jobs and then runs them, the last one first.
 struct Backwards {
@@ -215,18 +216,69 @@ fn it_forgets_the_listener_that_it_knows() {
     }
 }
 
-/// What runs a job may be any thread, also one that outlives the server.
+/// It is told to do what is due, and when nobody has come.
 #[test]
-fn a_job_runs_on_any_thread() {
-    struct Detached;
+fn it_hears_of_turns_and_timeouts() {
+    struct Hears(Record);
 
-    impl Backend for Detached {
+    impl Backend for Hears {
         fn process_request(&mut self, job: Job) {
-            assert!(format!("{job:?}").contains("127.0.0.1"));
-            std::thread::spawn(move || job.run());
+            job.run();
+        }
+
+        fn service_actions(&mut self) {
+            self.0.add("service_actions");
+        }
+
+        fn handle_timeout(&mut self) {
+            self.0.add("handle_timeout");
         }
     }
 
+    let record = Record::default();
+    let place = Place::new(Kind::Tcp4);
+    let mut server = bind_with(&place, Hears(record.clone()), echo).timeout(Some(Duration::ZERO));
+    assert!(!server.handle_request().unwrap());
+    assert_eq!(record.events(), ["handle_timeout"]);
+    let running = Running::start(server.poll_interval(Some(Duration::from_millis(1))));
+    record.wait_for(3);
+    running.finish();
+    assert!(record.events()[1..].iter().all(|event| event == "service_actions"), "{:?}", record.events());
+}
+
+/// Runs each job on a thread that nobody waits for.
+struct Detached;
+
+impl Backend for Detached {
+    fn process_request(&mut self, job: Job) {
+        assert!(format!("{job:?}").contains("127.0.0.1"));
+        thread::spawn(move || job.run());
+    }
+}
+
+/// It has threads that it knows nothing of: what runs there is counted all the same.
+#[test]
+fn what_does_not_end_in_time_is_unfinished() {
+    let place = Place::new(Kind::Tcp4);
+    let (began, beginning) = unbounded();
+    let (finish, finished) = bounded::<()>(0);
+    let mut server = bind_with(&place, Detached, move |_: &mut Request| {
+        let _ = began.send(());
+        let _ = finished.recv_timeout(PATIENCE);
+        Ok(())
+    })
+    .shutdown_deadline(Duration::from_millis(10));
+    let _client = Client::connect(server.local_addr());
+    assert!(server.handle_request().unwrap());
+    receive("the request", &beginning);
+    let served = within("closing", move || server.close()).unwrap();
+    assert_eq!((served.cut, served.unfinished), (1, 1));
+    drop(finish);
+}
+
+/// What runs a job may be any thread, also one that outlives the server.
+#[test]
+fn a_job_runs_on_any_thread() {
     let place = Place::new(Kind::Tcp4);
     let running = Running::start(bind_with(&place, Detached, |request: &mut Request| {
         let mut message = [0; 5];

@@ -273,6 +273,32 @@ pub fn a_drain_ends_the_wait_for_one_request(cell: Cell) {
     assert_eq!(close(server).completed, u64::from(goes_on));
 }
 
+/// As one of `serve_forever`: in the call that serves it, or where it goes on by itself, in the next.
+pub fn at_the_deadline_a_request_that_is_handled_alone_is_cut(cell: Cell) {
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let mut server = cell.bind(&place, move |request: &mut Request| {
+        request.set_busy();
+        let _ = tell.send(());
+        echo(request)
+    });
+    let (addr, handle) = (server.local_addr().clone(), server.shutdown_handle());
+    let goes_on = matches!(cell.backend, BackendName::Threading | BackendName::ForkingStyle);
+    let serving = thread::spawn(move || {
+        assert!(server.handle_request().expect("it can wait"));
+        assert!(!goes_on || !server.handle_request().expect("it can wait"));
+        server
+    });
+    let mut client = Client::connect(&addr);
+    receive("the request", &told);
+    let asked = Instant::now();
+    handle.drain(DEADLINE);
+    let server = within("handling one request", move || serving.join()).unwrap();
+    assert_cut_at(DEADLINE, asked.elapsed());
+    assert!(client.is_hung_up());
+    assert_eq!(close(server).cut, 1);
+}
+
 /// In a drain, of whose beginning it tells, the request waits for the rest of its message, and answers it.
 fn assert_is_spared(running: Running, mut client: Client, told: &Receiver<()>, (rest, answer): (&[u8], &[u8])) {
     running.handle.drain(PATIENCE);

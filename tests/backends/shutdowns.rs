@@ -3,9 +3,11 @@
 use std::sync::{Arc, Barrier};
 use std::thread;
 
+use log::LevelFilter;
 use socketserver::Request;
 
 use crate::support::cell::Cell;
+use crate::support::child::{keep_log_from, kept_lines};
 use crate::support::client::Client;
 use crate::support::echo;
 use crate::support::running::{Running, close};
@@ -29,6 +31,18 @@ pub fn a_shutdown_may_race_the_start(cell: Cell) {
         racing.join().unwrap();
         close(server);
     }
+}
+
+/// As the table of levels has it.
+pub fn the_log_says_when_a_server_listens(cell: Cell) {
+    keep_log_from(LevelFilter::Info);
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, echo));
+    assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+    let addr = running.addr.clone();
+    running.finish();
+    let lines = ["listening", "stopping", "stopped"].map(|what| format!("INFO {what} on {addr}"));
+    assert_eq!(kept_lines(""), lines);
 }
 
 /// Of several handlers each stops the server, which has hardly begun.

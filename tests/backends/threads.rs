@@ -8,6 +8,7 @@ use crossbeam_channel::{bounded, unbounded};
 use socketserver::Request;
 use socketserver::backend::{Backend, ForkingStyle, Threading};
 
+use crate::limits::gated;
 use crate::support::cell::{Kind, Place, bind_with};
 use crate::support::child::in_child;
 use crate::support::client::Client;
@@ -32,10 +33,32 @@ fn without_block_on_close_requests_are_on_their_own() {
         let monitor = running.monitor.clone();
         let (server, served) = running.stop();
         assert_eq!((served.cut, server.stats().live), (0, 1));
-        within("closing", move || server.close()).unwrap();
+        assert_eq!(within("closing", move || server.close()).unwrap().unfinished, 1);
         gate.open();
         assert_eq!(client.read_all(), b"done");
         until("the request is counted", || monitor.stats().completed == 1);
+    }
+}
+
+/// Nobody can connect meanwhile, and who is idle goes at once.
+#[test]
+fn closing_waits_for_requests_in_progress() {
+    let backends: [Box<dyn Backend>; 2] = [Box::new(Threading::new()), Box::new(ForkingStyle::new(2))];
+    for backend in backends {
+        let (place, gate) = (Place::apart(Kind::Tcp4), Gate::default());
+        let mut server = bind_with(&place, backend, gated(&gate));
+        let addr = server.local_addr().clone();
+        let mut clients = [Client::sending(&addr, b"hello"), Client::connect(&addr)];
+        clients.iter().for_each(|_| assert!(server.handle_request().unwrap()));
+        gate.wait_for(1);
+        let closing = thread::spawn(move || server.close());
+        let [busy, silent] = &mut clients;
+        assert_eq!(silent.read_all(), b"");
+        assert!(Client::try_connect(&addr).is_err() && !closing.is_finished());
+        gate.open();
+        assert_eq!(busy.read_all(), b"bye");
+        let served = within("closing", move || closing.join()).unwrap().unwrap();
+        assert_eq!((served.cut, served.unfinished), (0, 0));
     }
 }
 

@@ -105,7 +105,9 @@ pub fn serves_again_after_a_shutdown(cell: Cell) {
         let running = Running::start(server);
         assert_eq!(client.take_bytes(5), b"hello");
         drop(client);
-        server = running.stop().0;
+        let served;
+        (server, served) = running.stop();
+        assert_eq!(served.accepted, 1, "in this serving");
     }
     assert_eq!(close(server).completed, 3);
 }
