@@ -138,6 +138,7 @@ macro_rules! cell {
             a_peer_connects_back,
             a_bound_socket_talks_with_anybody,
             a_program_is_served_to_a_peer,
+            an_upstream_ends_in_one_direction_or_in_both,
             adopted_sockets_wait_where_their_caller_does,
             small_writes_to_an_upstream_go_out_at_once,
         }

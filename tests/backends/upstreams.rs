@@ -173,6 +173,39 @@ pub fn a_program_is_served_to_a_peer(cell: Cell) {
     assert_eq!(running.finish().completed, 1);
 }
 
+/// As std's: what has been ended in one direction goes on in the other.
+pub fn an_upstream_ends_in_one_direction_or_in_both(cell: Cell) {
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, |request: &mut Request| {
+        type Outcome = Result<usize, ErrorKind>;
+        let (closed, silent) = (Err(ErrorKind::BrokenPipe), Err(ErrorKind::TimedOut));
+        let cases: [(Shutdown, Outcome, Outcome); 3] =
+            [(Shutdown::Read, Ok(0), Ok(1)), (Shutdown::Write, silent, closed), (Shutdown::Both, Ok(0), closed)];
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        for (how, read, written) in cases {
+            let mut tcp = TcpStream::connect(listener.local_addr()?)?;
+            let (unix, _other) = std::os::unix::net::UnixStream::pair()?;
+            let mut unix = UnixStream::try_from(unix)?;
+            tcp.set_read_timeout(Some(Duration::from_millis(1)));
+            unix.set_read_timeout(Some(Duration::from_millis(1)));
+            tcp.shutdown(how)?;
+            unix.shutdown(how)?;
+            let streams: [&mut dyn ReadWrite; 2] = [&mut tcp, &mut unix];
+            for stream in streams {
+                assert_eq!(stream.read(&mut [0]).map_err(|error| error.kind()), read, "reading after {how:?}");
+                assert_eq!(stream.write(b"x").map_err(|error| error.kind()), written, "writing after {how:?}");
+            }
+        }
+        request.write_all(b"as said")
+    }));
+    assert_eq!(Client::connect(&running.addr).read_all(), b"as said");
+    assert_eq!(running.finish().completed, 1);
+}
+
+trait ReadWrite: Read + Write {}
+
+impl<T: Read + Write> ReadWrite for T {}
+
 /// Or the sibling, on the same loop, would never come to send what is waited for.
 pub fn adopted_sockets_wait_where_their_caller_does(cell: Cell) {
     let place = cell.place();
