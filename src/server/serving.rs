@@ -202,9 +202,6 @@ impl<L: Listener, B: Backend> Server<L, B> {
     /// passed.
     pub(super) fn drain(&mut self) -> io::Result<Served> {
         let mut served = Served::default();
-        if self.service.control.stop().is_none() {
-            return Ok(served);
-        }
         self.backend.forget_listener(self.listener.as_fd());
         self.refuse(Control::take_refuse);
         if !self.backend.block_on_close() {
