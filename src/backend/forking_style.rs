@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::threads::Threads;
 use super::{Backend, Sources};
+use crate::catch::catch;
 use crate::job::Job;
 use crate::waker::Waker;
 
@@ -128,7 +129,8 @@ struct Worker {
 impl Worker {
     fn run(self) {
         for job in &self.jobs {
-            job.run();
+            // What a job leaves to panic is the program's logger. That costs neither the worker nor its place.
+            let _ = catch(|| job.run());
             if self.active.fetch_sub(1, SeqCst) == self.max {
                 // There was no room, and the server may be waiting for some.
                 self.waker.wake();

@@ -14,7 +14,7 @@ use crate::support::child::{in_child, keep_log_from};
 use crate::support::client::Client;
 use crate::support::gate::Gate;
 use crate::support::running::Running;
-use crate::support::within;
+use crate::support::{echo, within};
 
 #[test]
 fn no_more_requests_run_than_there_are_workers() {
@@ -87,4 +87,33 @@ fn workers_have_a_name_and_a_stack() {
     server.handle_request().unwrap();
     assert_eq!(client.read_all(), b"worker-0");
     within("closing", move || server.close()).unwrap();
+}
+
+/// A logger that panics when it hears that a connection is closed. Nothing else of a program's own can end a worker.
+struct Panicking;
+
+impl log::Log for Panicking {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        assert!(!record.args().to_string().starts_with("closed"), "as the test wants");
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn a_logger_that_panics_costs_no_worker() {
+    in_child(|| {
+        log::set_logger(&Panicking).unwrap();
+        log::set_max_level(LevelFilter::Debug);
+        let place = Place::new(Kind::Tcp4);
+        let running = Running::start(bind_with(&place, ForkingStyle::new(1), echo));
+        for _ in 0..3 {
+            assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+        }
+        assert_eq!(running.finish().completed, 3);
+    });
 }
