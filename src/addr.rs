@@ -349,6 +349,7 @@ mod tests {
         assert_eq!(parse("127.0.0.1:1").unwrap().to_string(), "tcp://127.0.0.1:1");
         assert_eq!(parse("[::1]:1").unwrap().to_string(), "tcp://[::1]:1");
         assert!(parse("localhost:9999").unwrap().ip().unwrap().is_loopback());
+        assert_eq!(Addr::Unixgram(UnixName::Unnamed).to_string(), "unixgram://");
     }
 
     #[test]

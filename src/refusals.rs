@@ -74,3 +74,17 @@ impl fmt::Display for Lack {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_lack_does_not_hide_another() {
+        let refusals = Refusals::default();
+        for lack in [Lack::Connections(1), Lack::PerPeer(1), Lack::Backend, Lack::Resources] {
+            assert!(refusals.begins_episode(lack), "{lack}");
+            assert!(!refusals.begins_episode(lack), "{lack}");
+        }
+    }
+}

@@ -68,3 +68,23 @@ impl AsFd for Waker {
         return self.fds.0.as_fd();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    #[test]
+    fn it_is_quiet_until_it_is_rung_and_once_it_is_reset() {
+        let waker = Waker::new().unwrap();
+        let is_rung = || poll(&mut [PollFd::new(&waker, PollFlags::IN)], Some(&Default::default())).unwrap() == 1;
+        waker.reset();
+        assert!(!is_rung());
+        waker.wake();
+        waker.wake();
+        assert!(is_rung());
+        waker.reset();
+        assert!(!is_rung());
+        assert!(rustix::io::fcntl_getfd(&waker).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+    }
+}

@@ -94,6 +94,7 @@ macro_rules! cell {
         behaviours! { $backend $kind peers:
             a_half_closed_client_gets_a_long_answer,
             a_copy_of_the_descriptor_keeps_no_connection_open,
+            a_copy_of_the_descriptor_keeps_no_rejected_connection_open,
             unread_input_does_not_cut_the_answer,
             input_that_comes_late_does_not_cut_the_answer,
             who_is_silent_after_unread_input_is_left,
@@ -158,6 +159,12 @@ macro_rules! cell {
             ten_requests_leave_few_threads,
             hundreds_of_connections_leave_nothing,
             a_closed_peer_raises_no_signal,
+        }
+        in_processes! { $backend $kind panics:
+            a_hook_that_panics_is_told_and_does_no_harm,
+        }
+        in_processes! { $backend $kind drains:
+            the_log_says_how_many_were_cut_off,
         }
         in_processes! { $backend $kind shutdowns:
             the_log_says_when_a_server_listens,

@@ -90,6 +90,7 @@ macro_rules! cell {
             a_shutdown_between_two_requests_ends_the_wait_for_the_second,
             a_handler_may_end_a_loop_of_single_requests,
             service_actions_run_in_every_turn,
+            a_server_that_was_woken_waits_again,
             service_actions_run_at_the_poll_interval,
             a_pause_ends_with_resume,
         }

@@ -240,8 +240,12 @@ fn it_hears_of_turns_and_timeouts() {
     let mut server = bind_with(&place, Hears(record.clone()), echo).timeout(Some(Duration::ZERO));
     assert!(!server.handle_request().unwrap());
     assert_eq!(record.events(), ["handle_timeout"]);
+    // Once, and that without a turn: at the end of serving.
+    server.shutdown_handle().shutdown();
+    let (server, _) = Running::start(server).ended();
+    assert_eq!(record.events(), ["handle_timeout", "service_actions"]);
     let running = Running::start(server.poll_interval(Some(Duration::from_millis(1))));
-    record.wait_for(3);
+    record.wait_for(4);
     running.finish();
     assert!(record.events()[1..].iter().all(|event| event == "service_actions"), "{:?}", record.events());
 }

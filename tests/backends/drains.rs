@@ -13,6 +13,7 @@ use socketserver::frame::Lines;
 use socketserver::{Activity, Request, Sender, spawn, sync};
 
 use crate::support::cell::{Cell, Place};
+use crate::support::child::{keep_log, kept_lines};
 use crate::support::client::Client;
 use crate::support::gate::Gate;
 use crate::support::running::{Running, close};
@@ -271,6 +272,23 @@ pub fn a_drain_ends_the_wait_for_one_request(cell: Cell) {
     }
     assert!(Client::try_connect(&addr).is_err(), "a drained server takes no connection");
     assert_eq!(close(server).completed, u64::from(goes_on));
+}
+
+pub fn the_log_says_how_many_were_cut_off(cell: Cell) {
+    keep_log();
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, |request: &mut Request| {
+        request.set_busy();
+        echo(request)
+    }));
+    let mut client = Client::connect(&running.addr);
+    running.wait_for_activity(Activity::Reading);
+    running.handle.drain(Duration::ZERO);
+    assert!(client.is_hung_up());
+    close(running.ended().0);
+    let lines = kept_lines("");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with("WARN") && lines[0].ends_with("cut off: 1"), "{lines:?}");
 }
 
 /// As one of `serve_forever`: in the call that serves it, or where it goes on by itself, in the next.

@@ -2,16 +2,18 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::panic::panic_any;
 use std::time::Duration;
 
+use log::LevelFilter;
 use socketserver::{Failure, Hooks, Incoming, Request, RequestHandler};
 
 use crate::support::cell::Cell;
+use crate::support::child::{in_child, keep_log, keep_log_from, kept_lines};
 use crate::support::client::Client;
 use crate::support::running::{Running, close};
-use crate::support::within;
+use crate::support::{echo, within};
 
 /// Whose destructor panics, too.
 struct Worse;
@@ -147,4 +149,61 @@ pub fn an_error_of_a_hook_that_panics_turns_one_away(cell: Cell) {
         assert_eq!(client.read_all(), b"");
     }
     assert_eq!(close(server).rejected, 3);
+}
+
+/// Panics where nothing is asked of it.
+struct Restless;
+
+impl Hooks for Restless {
+    fn handle_timeout(&self) {
+        panic!("in time, as the test wants");
+    }
+
+    fn service_actions(&self) {
+        panic!("in each turn, as the test wants");
+    }
+}
+
+pub fn a_hook_that_panics_is_told_and_does_no_harm(cell: Cell) {
+    keep_log();
+    let place = cell.place();
+    let mut server = cell.bind(&place, echo).hooks(Restless).timeout(Some(Duration::ZERO));
+    assert!(!server.handle_request().expect("it can wait"));
+    assert_eq!(kept_lines(""), ["ERROR the hook handle_timeout panicked: in time, as the test wants"]);
+    let running = Running::start(server);
+    for _ in 0..2 {
+        assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+    }
+    assert_eq!(running.finish().completed, 2);
+    let told = kept_lines("ERROR the hook service_actions panicked: in each turn, as the test wants").len();
+    assert!(told >= 1 && told + 1 == kept_lines("").len(), "{:?}", kept_lines(""));
+}
+
+/// Trouble that a peer can make is not told as loudly as the handler's own.
+#[test]
+fn each_failure_has_its_level() {
+    in_child(|| {
+        keep_log_from(LevelFilter::Debug);
+        let cases = [
+            (ErrorKind::ConnectionReset, "DEBUG", "was left by its peer"),
+            (ErrorKind::TimedOut, "INFO", "timed out"),
+            (ErrorKind::InvalidData, "INFO", "sent what cannot be read"),
+            (ErrorKind::Other, "ERROR", "failed"),
+        ];
+        let cell = Cell::named("threading", "unix_stream");
+        let place = cell.place();
+        let running = Running::start(cell.bind(&place, move |request: &mut Request| -> io::Result<()> {
+            let mut case = [0];
+            request.read_exact(&mut case)?;
+            let Some((kind, ..)) = cases.get(case[0] as usize) else { panic!("as the test wants") };
+            Err(io::Error::new(*kind, "as the test wants"))
+        }));
+        let told = cases.iter().map(|(_, level, what)| (level, what)).chain([(&"ERROR", &"panicked")]);
+        for (case, (level, what)) in told.enumerate() {
+            assert_eq!(Client::sending(&running.addr, &[case as u8]).read_all(), b"");
+            let line = format!("{level} request of unix:// {what}: as the test wants");
+            assert_eq!(kept_lines(" request of unix://").last(), Some(&line));
+        }
+        running.finish();
+    });
 }

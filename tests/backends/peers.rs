@@ -1,14 +1,14 @@
 //! Peers that half-close, do not read, send too much, or vanish.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, unbounded};
 use rustix::net::SendFlags;
 use socketserver::sync::{Condvar, Mutex};
-use socketserver::{Activity, Request};
+use socketserver::{Activity, Hooks, Incoming, Request};
 
 use crate::support::cell::Cell;
 use crate::support::client::Client;
@@ -43,6 +43,25 @@ pub fn a_copy_of_the_descriptor_keeps_no_connection_open(cell: Cell) {
     let _copy = receive("the copy", &copies);
     assert_eq!(answer, b"hello");
     assert_eq!(running.finish().completed, 1);
+}
+
+/// Nor does a copy that the hook has kept of one that it has turned away.
+pub fn a_copy_of_the_descriptor_keeps_no_rejected_connection_open(cell: Cell) {
+    struct Keeps(Sender<OwnedFd>);
+
+    impl Hooks for Keeps {
+        fn verify_request(&self, request: &Incoming) -> io::Result<bool> {
+            let _ = self.0.send(request.as_fd().try_clone_to_owned()?);
+            Ok(false)
+        }
+    }
+
+    let place = cell.place();
+    let (give, copies) = unbounded();
+    let running = Running::start(cell.bind(&place, echo).hooks(Keeps(give)));
+    assert_eq!(Client::connect(&running.addr).read_all(), b"");
+    let _copy = receive("the copy", &copies);
+    assert_eq!(running.finish().rejected, 1);
 }
 
 /// A megabyte of which the handler has read one byte does not turn the close into a reset.

@@ -12,7 +12,7 @@ use crate::limits::gated;
 use crate::support::cell::{Kind, Place, bind_with};
 use crate::support::child::in_child;
 use crate::support::client::Client;
-use crate::support::descriptors::mappings;
+use crate::support::descriptors::{mappings, threads};
 use crate::support::gate::Gate;
 use crate::support::running::Running;
 use crate::support::{PATIENCE, assert_cut_at, receive, until, within};
@@ -23,11 +23,13 @@ fn without_block_on_close_requests_are_on_their_own() {
     for backend in [Threading::new().block_on_close(false), Threading::new().daemon_threads(true)] {
         let (place, gate) = (Place::new(Kind::Tcp4), Gate::default());
         let its_gate = gate.clone();
-        let running = Running::start(bind_with(&place, backend, move |request: &mut Request| {
+        let server = bind_with(&place, backend, move |request: &mut Request| {
             its_gate.pass(request)?;
             assert!(!request.is_draining());
             request.write_all(b"done")
-        }));
+        });
+        // Which is not for them.
+        let running = Running::start(server.shutdown_deadline(Duration::MAX));
         let mut client = Client::connect(&running.addr);
         gate.wait_for(1);
         let monitor = running.monitor.clone();
@@ -120,5 +122,37 @@ fn ended_threads_are_joined() {
         }
         let more = mappings().saturating_sub(before);
         assert!(more < 100, "{more} more entries of the memory map");
+    });
+}
+
+/// Also those of a crowd that has gone, with nobody coming after it.
+#[test]
+fn threads_that_have_ended_are_joined_in_the_next_turn() {
+    in_child(|| {
+        let (place, gate) = (Place::new(Kind::Tcp4), Gate::default());
+        let server = bind_with(&place, Threading::new(), gated(&gate));
+        let running = Running::start(server.poll_interval(Some(Duration::from_millis(1))));
+        let before = mappings();
+        let crowd: Vec<Client> = (0..300).map(|_| Client::sending(&running.addr, b"hello")).collect();
+        gate.wait_for(300);
+        gate.open();
+        crowd.into_iter().for_each(|mut client| assert_eq!(client.read_all(), b"bye"));
+        until("their stacks are given back", || mappings() < before + 300);
+        running.finish();
+    });
+}
+
+#[test]
+fn a_thread_that_has_ended_is_not_left_behind() {
+    in_child(|| {
+        let place = Place::new(Kind::Tcp4);
+        let backend = Threading::new().block_on_close(false);
+        let mut server = bind_with(&place, backend, |_: &mut Request| Ok(()));
+        let before = threads();
+        let mut client = Client::connect(server.local_addr());
+        assert!(server.handle_request().unwrap());
+        assert_eq!(client.read_all(), b"");
+        until("its thread has ended", || threads() == before);
+        assert_eq!(server.close().unwrap().unfinished, 0);
     });
 }

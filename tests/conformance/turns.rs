@@ -127,6 +127,24 @@ pub fn service_actions_run_in_every_turn(cell: Cell) {
     running.finish();
 }
 
+/// And does not turn on and on, because it was woken once: here by a resume, for which there has been no pause.
+pub fn a_server_that_was_woken_waits_again(cell: Cell) {
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let server = cell.bind(&place, |request: &mut Request| {
+        request.sleep(Duration::from_millis(50))?;
+        echo(request)
+    });
+    let running = Running::start(server.hooks(Tell(tell)));
+    running.handle.resume();
+    for _ in 0..2 {
+        assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
+    }
+    running.finish();
+    let turns = told.len();
+    assert!(turns < 50, "{turns} turns for two requests");
+}
+
 /// Also when nobody connects.
 pub fn service_actions_run_at_the_poll_interval(cell: Cell) {
     let place = cell.place();
