@@ -1,9 +1,9 @@
 //! Sockets of a handler's own: connecting and accepting wait as everything does.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::Command;
 use std::time::Duration;
 
@@ -170,6 +170,91 @@ pub fn a_program_is_served_to_a_peer(cell: Cell) {
     client.write_all(b"one\ntwo\n").unwrap();
     client.half_close().unwrap();
     assert_eq!(client.read_all(), b"ONE\nTWO\n");
+    assert_eq!(running.finish().completed, 1);
+}
+
+/// A name may have several, of which not each leads to a server, or is free.
+pub fn the_first_address_that_works_is_taken(cell: Cell) {
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    // Of an address of its own, where nobody else takes the port meanwhile.
+    let closed = TcpListener::bind("127.46.55.66:0").unwrap().local_addr().unwrap();
+    let addrs: &'static [SocketAddr] = vec![closed, upstream.local_addr().unwrap()].leak();
+    let places: &'static [SocketAddr] = vec![taken.local_addr().unwrap(), "127.0.0.1:0".parse().unwrap()].leak();
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        TcpStream::connect(addrs)?;
+        let free = UdpSocket::bind(places)?.local_addr()?.as_inet().map_or(0, |addr| addr.port());
+        assert!(free != 0 && free != places[0].port());
+        let none = TcpStream::connect(&addrs[..0]).expect_err("there is no address");
+        let closed = TcpStream::connect(&addrs[..1]).expect_err("there is no server");
+        write!(request, "{:?}, {:?}", none.kind(), closed.kind())
+    }));
+    assert_eq!(Client::connect(&running.addr).read_all(), b"InvalidInput, ConnectionRefused");
+    assert_eq!(running.finish().completed, 1);
+}
+
+/// Each direction has its own.
+pub fn an_upstream_has_timeouts(cell: Cell) {
+    const TIMEOUT: Option<Duration> = Some(Duration::from_millis(20));
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, |request: &mut Request| {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let mut tcp = TcpStream::connect(listener.local_addr()?)?;
+        let (unix, _other) = std::os::unix::net::UnixStream::pair()?;
+        let mut unix = UnixStream::try_from(unix)?;
+        tcp.set_read_timeout(TIMEOUT);
+        unix.set_read_timeout(TIMEOUT);
+        let read = [tcp.read(&mut [0]), unix.read(&mut [0])].map(|read| read.expect_err("nobody writes").kind());
+        tcp.set_read_timeout(None);
+        unix.set_read_timeout(None);
+        tcp.set_write_timeout(TIMEOUT);
+        unix.set_write_timeout(TIMEOUT);
+        let long = vec![b'x'; 64 << 20];
+        let written = [tcp.write_all(&long), unix.write_all(&long)].map(|all| all.expect_err("nobody reads").kind());
+        write!(request, "{read:?}, {written:?}")
+    }));
+    assert_eq!(Client::connect(&running.addr).read_all(), b"[TimedOut, TimedOut], [TimedOut, TimedOut]");
+    assert_eq!(running.finish().completed, 1);
+}
+
+/// One call, as a request's: or a line that is put together from pieces would leave in as many packets. A socket of datagrams tells.
+pub fn what_is_written_to_an_upstream_leaves_in_one_piece(cell: Cell) {
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, |request: &mut Request| {
+        let pair = || UnixDatagram::pair().map(|(ours, other)| (OwnedFd::from(ours), other));
+        let ((tcp, tcp_other), (unix, unix_other)) = (pair()?, pair()?);
+        let mut tcp = TcpStream::try_from(std::net::TcpStream::from(tcp))?;
+        let mut unix = UnixStream::try_from(std::os::unix::net::UnixStream::from(unix))?;
+        let streams: [(&mut dyn ReadWrite, _); 2] = [(&mut tcp, tcp_other), (&mut unix, unix_other)];
+        for (stream, other) in streams {
+            let mut packet = [0; 10];
+            write!(stream, "{}-{}", 1, 2)?;
+            let length = other.recv(&mut packet)?;
+            assert_eq!(&packet[..length], b"1-2");
+            assert_eq!(stream.write_vectored(&[b"a", &b""[..], b"bc"].map(IoSlice::new))?, 3);
+            let length = other.recv(&mut packet)?;
+            assert_eq!(&packet[..length], b"abc");
+        }
+        request.write_all(b"whole")
+    }));
+    assert_eq!(Client::connect(&running.addr).read_all(), b"whole");
+    assert_eq!(running.finish().completed, 1);
+}
+
+/// As std's: the port can be had again at once, and many may wait to be accepted.
+pub fn a_listener_of_a_handlers_own_has_a_queue(cell: Cell) {
+    let place = cell.place();
+    let running = Running::start(cell.bind(&place, |request: &mut Request| {
+        let listener = net::TcpListener::bind("127.0.0.1:0")?;
+        assert!(sockopt::socket_reuseaddr(&listener)?);
+        let addr = listener.local_addr()?.as_inet().ok_or(ErrorKind::AddrNotAvailable)?;
+        let queued: io::Result<Vec<_>> =
+            (0..100).map(|_| std::net::TcpStream::connect_timeout(&addr, PATIENCE)).collect();
+        queued?.iter().try_for_each(|_| listener.accept().map(drop))?;
+        request.write_all(b"all")
+    }));
+    assert_eq!(Client::connect(&running.addr).read_all(), b"all");
     assert_eq!(running.finish().completed, 1);
 }
 
