@@ -160,6 +160,7 @@ macro_rules! cell {
         }
         in_processes! { $backend $kind processes:
             a_large_write_arrives_whole_in_a_rain_of_signals,
+            a_read_goes_on_after_a_signal,
             ten_requests_leave_few_threads,
             hundreds_of_connections_leave_nothing,
             a_closed_peer_raises_no_signal,

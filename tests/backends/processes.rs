@@ -12,21 +12,26 @@ use socketserver::{AnyServer, Request};
 
 use crate::support::cell::{Cell, Place, bind_with};
 use crate::support::client::Client;
-use crate::support::descriptors::{open_descriptors, threads};
+use crate::support::descriptors::{is_asleep, open_descriptors, threads};
 use crate::support::running::{Running, close};
 use crate::support::{echo, receive, until};
 
 /// Signals interrupt the thread that writes, about a thousand times a second, and the peer reads small pieces.
 pub fn a_large_write_arrives_whole_in_a_rain_of_signals(cell: Cell) {
     const LENGTH: usize = (16 << 20) + 1;
-    // A handler that does next to nothing, but interrupts.
-    let arrived = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(signal_hook::consts::SIGUSR1, arrived.clone()).unwrap();
+    let arrived = note_signals();
     let place = cell.place();
     let (tell, told) = bounded(1);
     let running = Running::start(cell.bind(&place, move |request: &mut Request| {
         let _ = tell.send(rustix::thread::gettid());
-        request.write_all(&vec![b'x'; LENGTH])
+        let answer = vec![b'x'; LENGTH];
+        let mut sent = 0;
+        // Not by `write_all`, which goes on after an interruption by itself.
+        while sent < LENGTH {
+            sent += request.write(&answer[sent..])?;
+            sent += request.write_vectored(&[IoSlice::new(&answer[sent..])])?;
+        }
+        Ok(())
     }));
     let mut client = Client::open(&running.addr);
     // So that the writer waits for the reader all the way.
@@ -58,6 +63,44 @@ pub fn a_large_write_arrives_whole_in_a_rain_of_signals(cell: Cell) {
     drop(stop);
     rain.join().unwrap();
     assert_eq!(running.finish().completed, 1);
+}
+
+/// Whatever its length: a short one is filled from the buffer, a long one at once.
+pub fn a_read_goes_on_after_a_signal(cell: Cell) {
+    let arrived = note_signals();
+    let place = cell.place();
+    let (tell, told) = unbounded();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        for length in [1, 1 << 20] {
+            let _ = tell.send(rustix::thread::gettid());
+            assert_eq!(request.read(&mut vec![0; length])?, 1);
+        }
+        request.write_all(b"both")
+    }));
+    let mut client = Client::connect(&running.addr);
+    for _ in 0..2 {
+        let reader = receive("the reading thread", &told);
+        until("it waits", || is_asleep(reader));
+        interrupt(reader.as_raw_nonzero().get());
+        until("the signal has come", || arrived.swap(false, SeqCst));
+        client.write_all(b"x").unwrap();
+    }
+    assert_eq!(client.read_all(), b"both");
+    assert_eq!(running.finish().completed, 1);
+}
+
+/// Has a signal do next to nothing, but interrupt: also what the system would begin again by itself.
+fn note_signals() -> Arc<AtomicBool> {
+    let arrived = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGUSR1, arrived.clone()).unwrap();
+    // SAFETY: all zeros are an action, and what is set is the one that there is, but for a flag.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        assert_eq!(libc::sigaction(libc::SIGUSR1, std::ptr::null(), &mut action), 0);
+        action.sa_flags &= !libc::SA_RESTART;
+        assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
+    }
+    arrived
 }
 
 /// Sends a signal, for which there is a handler, to one thread of this process. That it has ended meanwhile does no harm.
