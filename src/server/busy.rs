@@ -100,6 +100,19 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_of_too_many_is_closed() {
+        let (mut busy, mut oldest) = turned_away();
+        let mut others = [(); KEPT].map(|()| {
+            let (connection, client) = UnixStream::pair().unwrap();
+            busy.turn_away(connection.into());
+            client
+        });
+        assert_eq!(busy.lingering.len(), KEPT);
+        assert_eq!(oldest.write(b"late").unwrap_err().kind(), ErrorKind::BrokenPipe);
+        others.iter_mut().for_each(|client| client.write_all(b"late").unwrap());
+    }
+
+    #[test]
     fn a_silent_peer_is_not_waited_for_without_end() {
         let (mut busy, _client) = turned_away();
         let until = &mut busy.lingering[0].1;
