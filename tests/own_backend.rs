@@ -75,10 +75,11 @@ fn it_decides_when_requests_run() {
     let place = Place::new(Kind::Tcp4);
     let its_record = record.clone();
     let backend = Backwards { record: record.clone(), jobs: Vec::new() };
-    let server = bind_with(&place, backend, move |request: &mut Request| -> io::Result<()> {
+    let mut server = bind_with(&place, backend, move |request: &mut Request| -> io::Result<()> {
         its_record.add(format!("handle {}", name(Some(request.peer_addr()))));
         echo(request)
     });
+    server.activate().unwrap();
     let clients: Vec<Client> = (1..=3)
         .map(|number| {
             let mut client = Client::connect_from([127, 0, 0, number].into(), server.local_addr());
@@ -91,7 +92,7 @@ fn it_decides_when_requests_run() {
     clients.into_iter().for_each(|mut client| assert_eq!(client.read_all(), b"hello"));
     assert_eq!(running.finish().completed, 3);
     let requests = ["process_request 1", "process_request 2", "process_request 3", "handle 3", "handle 2", "handle 1"];
-    let events = [&["activate"][..], &requests, &["deactivate", "server_close"]].concat();
+    let events = [&["activate", "deactivate", "activate"][..], &requests, &["deactivate", "server_close"]].concat();
     assert_eq!(record.events(), events);
 }
 

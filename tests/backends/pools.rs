@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::thread;
-use std::time::Duration;
 
 use log::LevelFilter;
 use socketserver::backend::ForkingStyle;
@@ -59,16 +58,6 @@ fn active_children_are_the_workers_that_run_a_request() {
     gate.open();
     clients.into_iter().for_each(|mut client| assert_eq!(client.read_all(), b""));
     within("closing", move || server.close()).unwrap();
-}
-
-/// Although no request may have any.
-#[test]
-fn workers_have_a_moment_to_end() {
-    let place = Place::new(Kind::Tcp4);
-    let running = Running::start(bind_with(&place, ForkingStyle::default(), |_: &mut Request| Ok(())));
-    assert_eq!(Client::connect(&running.addr).read_all(), b"");
-    let server = running.stop().0.shutdown_deadline(Duration::ZERO);
-    assert_eq!(within("closing", move || server.close()).unwrap().unfinished, 0);
 }
 
 /// At least one worker, whatever was asked for; a request runs on a thread that says what it is.
