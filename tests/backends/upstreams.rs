@@ -221,17 +221,17 @@ pub fn an_upstream_has_timeouts(cell: Cell) {
 /// One call, as a request's: or a line that is put together from pieces would leave in as many packets. A socket of datagrams tells.
 pub fn what_is_written_to_an_upstream_leaves_in_one_piece(cell: Cell) {
     let place = cell.place();
-    let running = Running::start(cell.bind(&place, |request: &mut Request| {
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
         let pair = || UnixDatagram::pair().map(|(ours, other)| (OwnedFd::from(ours), other));
         let ((tcp, tcp_other), (unix, unix_other)) = (pair()?, pair()?);
         let mut tcp = TcpStream::try_from(std::net::TcpStream::from(tcp))?;
         let mut unix = UnixStream::try_from(std::os::unix::net::UnixStream::from(unix))?;
         let streams: [(&mut dyn ReadWrite, _); 2] = [(&mut tcp, tcp_other), (&mut unix, unix_other)];
         for (stream, other) in streams {
-            let mut packet = [0; 10];
-            write!(stream, "{}-{}", 1, 2)?;
+            let mut packet = [0; 100];
+            write!(stream, "{}-{}", cell.backend, packet.len())?;
             let length = other.recv(&mut packet)?;
-            assert_eq!(&packet[..length], b"1-2");
+            assert_eq!(&packet[..length], format!("{}-{}", cell.backend, packet.len()).as_bytes());
             assert_eq!(stream.write_vectored(&[b"a", &b""[..], b"bc"].map(IoSlice::new))?, 3);
             let length = other.recv(&mut packet)?;
             assert_eq!(&packet[..length], b"abc");
