@@ -18,9 +18,9 @@ use crate::waker::Waker;
 /// * Costs a hand-over per request, a few microseconds, and no thread start; an idle connection holds a worker.
 /// * Wrong for connections that stay open: the 41st client waits in the kernel's queue until one of the first 40 has gone, which the log
 ///   says on level `info`.
-/// * As CPython's `ForkingMixIn`, with its names and its limit of 40, on threads: what runs at a time is bounded, and children
-///   that end are reaped and replaced. But they are no processes: handlers share memory, environment and working directory, and one
-///   that ends the process ends the server.
+/// * As CPython's `ForkingMixIn`, with its names and its limit of 40, on threads: what runs at a time is bounded. But they are no
+///   processes: handlers share memory, environment and working directory, and one that ends the process ends the server. A worker
+///   outlives whatever its handlers do, panics included, so that there are no children to collect.
 #[doc(alias = "ForkingMixIn")]
 pub struct ForkingStyle {
     max_children: usize,
@@ -28,7 +28,6 @@ pub struct ForkingStyle {
     /// The jobs, of which there are never more than workers. `None` until activated.
     jobs: Option<(Sender<Job>, Receiver<Job>)>,
     active: Arc<AtomicUsize>,
-    waker: Option<Arc<Waker>>,
 }
 
 impl Default for ForkingStyle {
@@ -45,7 +44,6 @@ impl ForkingStyle {
             workers: Threads::new("worker", None),
             jobs: None,
             active: Arc::default(),
-            waker: None,
         }
     }
 
@@ -64,29 +62,21 @@ impl ForkingStyle {
     pub fn active_children(&self) -> usize {
         self.active.load(SeqCst)
     }
+}
 
-    /// Joins workers that have ended, and starts others in their place.
-    fn collect_children(&mut self) -> io::Result<()> {
-        self.workers.reap();
-        let (Some((_, jobs)), Some(waker)) = (&self.jobs, &self.waker) else { return Ok(()) };
+impl Backend for ForkingStyle {
+    fn activate(&mut self, sources: &Sources<'_>) -> io::Result<()> {
+        let (_, jobs) = self.jobs.get_or_insert_with(|| bounded(self.max_children));
         while self.workers.len() < self.max_children {
             let worker = Worker {
                 jobs: jobs.clone(),
                 active: self.active.clone(),
                 max: self.max_children,
-                waker: waker.clone(),
+                waker: sources.waker().clone(),
             };
             self.workers.spawn(move || worker.run())?;
         }
         Ok(())
-    }
-}
-
-impl Backend for ForkingStyle {
-    fn activate(&mut self, sources: &Sources<'_>) -> io::Result<()> {
-        self.waker = Some(sources.waker().clone());
-        self.jobs.get_or_insert_with(|| bounded(self.max_children));
-        self.collect_children()
     }
 
     fn has_room(&self) -> bool {
@@ -100,16 +90,6 @@ impl Backend for ForkingStyle {
         if jobs.try_send(job).is_err() {
             self.active.fetch_sub(1, SeqCst);
         }
-    }
-
-    fn service_actions(&mut self) {
-        if let Err(error) = self.collect_children() {
-            log::warn!("cannot replace a worker that has ended: {error}");
-        }
-    }
-
-    fn handle_timeout(&mut self) {
-        self.service_actions();
     }
 
     fn server_close(&mut self, until: Option<Instant>) -> usize {
