@@ -5,6 +5,8 @@
 
 mod support;
 
+#[path = "backends/cuts.rs"]
+mod cuts;
 #[path = "backends/drains.rs"]
 mod drains;
 #[path = "backends/event_loops.rs"]
@@ -73,13 +75,14 @@ macro_rules! cell {
             a_drain_spares_a_half_read_message,
             a_drain_spares_half_a_message_behind_an_answered_one,
             a_drain_spares_who_has_half_a_message_and_computes,
-            who_is_cut_off_reads_no_more_of_what_has_come,
             a_message_that_meets_a_drain_does_not_cut_the_answer,
             a_drain_ends_what_says_that_it_is_idle,
             a_drain_spares_what_says_that_it_is_busy,
             a_drain_spares_what_says_that_it_is_busy_between_frames,
             a_drain_spares_what_is_busy_after_a_timeout,
             a_drain_ends_the_wait_for_one_request,
+        }
+        behaviours! { $backend $kind cuts:
             at_the_deadline_a_request_that_is_handled_alone_is_cut,
             at_the_deadline_a_read_is_cut,
             at_the_deadline_a_write_is_cut,
@@ -90,6 +93,7 @@ macro_rules! cell {
             at_the_deadline_a_busy_reader_is_cut,
             at_the_deadline_who_offloads_without_end_is_cut,
             at_the_deadline_who_sends_without_end_is_cut,
+            who_is_cut_off_reads_no_more_of_what_has_come,
         }
         behaviours! { $backend $kind peers:
             a_half_closed_client_gets_a_long_answer,
@@ -168,7 +172,7 @@ macro_rules! cell {
         in_processes! { $backend $kind panics:
             a_hook_that_panics_is_told_and_does_no_harm,
         }
-        in_processes! { $backend $kind drains:
+        in_processes! { $backend $kind cuts:
             the_log_says_how_many_were_cut_off,
         }
         in_processes! { $backend $kind shutdowns:
