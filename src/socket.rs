@@ -57,6 +57,10 @@ pub(crate) fn local_addr(socket: BorrowedFd<'_>, scheme: Scheme) -> io::Result<A
     from_system(rustix::net::getsockname(socket)?, scheme)
 }
 
+pub(crate) fn peer_addr(socket: BorrowedFd<'_>, scheme: Scheme) -> io::Result<Addr> {
+    peer_of(rustix::net::getpeername(socket)?, scheme)
+}
+
 /// Takes one connection out of the queue of a listening socket that does not block, with the peer's address: asking for
 /// that later fails if the peer has reset meanwhile.
 pub(crate) fn accept(socket: BorrowedFd<'_>, scheme: Scheme) -> io::Result<(OwnedFd, Addr)> {
@@ -70,7 +74,7 @@ pub(crate) fn accept(socket: BorrowedFd<'_>, scheme: Scheme) -> io::Result<(Owne
         rustix::io::ioctl_fionbio(&connection, false)?;
         (connection, peer)
     };
-    Ok((connection, peer_addr(peer, scheme)?))
+    Ok((connection, peer_of(peer, scheme)?))
 }
 
 /// Receives bytes of a stream; 0 is its end.
@@ -96,7 +100,7 @@ pub(crate) fn has_input(socket: BorrowedFd<'_>) -> bool {
 /// Receives one datagram, cut to the buffer, and whose it is.
 pub(crate) fn recv_from(socket: BorrowedFd<'_>, buffer: &mut [u8], scheme: Scheme) -> io::Result<(usize, Addr)> {
     let (_, received, peer) = retry_on_intr(|| rustix::net::recvfrom(socket, &mut *buffer, RecvFlags::DONTWAIT))?;
-    Ok((received, peer_addr(peer, scheme)?))
+    Ok((received, peer_of(peer, scheme)?))
 }
 
 /// Sends bytes of a stream, as many as there is room for.
@@ -266,7 +270,7 @@ fn from_system(addr: SocketAddrAny, scheme: Scheme) -> io::Result<Addr> {
 }
 
 /// A peer's address. Only a Unix client that did not bind may have none.
-fn peer_addr(addr: Option<SocketAddrAny>, scheme: Scheme) -> io::Result<Addr> {
+fn peer_of(addr: Option<SocketAddrAny>, scheme: Scheme) -> io::Result<Addr> {
     match (addr, scheme) {
         (Some(addr), scheme) => from_system(addr, scheme),
         (None, Scheme::Unixgram) => Ok(Addr::Unixgram(UnixName::Unnamed)),

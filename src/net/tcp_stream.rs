@@ -76,6 +76,15 @@ impl TcpStream {
         socket::shutdown(self.waiting.fd(), how)
     }
 
+    /// The address of the other end.
+    ///
+    /// # Errors
+    ///
+    /// The system's: `NotConnected` if it has reset the connection.
+    pub fn peer_addr(&self) -> io::Result<Addr> {
+        socket::peer_addr(self.waiting.fd(), Scheme::Tcp)
+    }
+
     /// The address of this end.
     ///
     /// # Errors

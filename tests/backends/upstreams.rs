@@ -103,6 +103,7 @@ pub fn a_peer_connects_back(cell: Cell) {
         let port = listener.local_addr()?.as_inet().map_or(0, |addr| addr.port());
         request.write_all(&port.to_be_bytes())?;
         let (mut data, peer) = listener.accept()?;
+        assert_eq!(data.peer_addr()?, peer);
         assert!(sockopt::tcp_nodelay(&data)?);
         io::copy(&mut data, request)?;
         listener.set_timeout(Some(Duration::from_millis(20)));
