@@ -6,7 +6,7 @@ mod live_set;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, fence};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Instant;
 
@@ -152,6 +152,8 @@ impl Live {
         }
         self.unparker.unpark();
         lock(&self.siblings).cut_off();
+        // The cut before the look for an outbox: either this sees it, or who waits for room there sees the cut.
+        fence(SeqCst);
         if let Some(outbox) = self.outbox() {
             outbox.wake_writers();
         }
@@ -265,6 +267,8 @@ impl Live {
     /// Lets others write; the handler's side must watch for it (`Parker::watch_unpark`).
     pub(crate) fn open_outbox(&self) {
         self.outbox.get_or_init(Box::default);
+        // See `cut`.
+        fence(SeqCst);
     }
 }
 

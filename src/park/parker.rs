@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
+use std::sync::atomic::{Ordering::SeqCst, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Instant;
@@ -67,12 +68,15 @@ impl Parker {
         }
     }
 
-    /// Makes sure that [`Unparker::unpark`] ends a park that waits for a socket, too.
+    /// Makes sure that [`Unparker::unpark`] ends a park that waits for a socket, too. What it is to be unparked for must be looked at
+    /// afterwards.
     pub(crate) fn watch_unpark(&self) -> io::Result<()> {
         if let Parker::Thread(home) = self {
             if home.waker.get().is_none() {
                 let waker = Arc::new(Waker::new()?);
                 home.waker.get_or_init(|| waker);
+                // The waker before the look at what it is for: either an unparker sees the waker, or this sees what that has changed.
+                fence(SeqCst);
             }
         }
         Ok(())
@@ -153,6 +157,8 @@ impl ThreadHome {
 
 impl Home for ThreadHome {
     fn unpark(&self, _: TaskId) {
+        // What has changed before the look for a waker: see `watch_unpark`.
+        fence(SeqCst);
         match self.waker.get() {
             Some(waker) => waker.wake(),
             None => self.thread.unpark(),
