@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst, fence};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::lock::lock;
@@ -118,11 +118,15 @@ impl Limits {
 
     pub(crate) fn set_waker(&self, waker: Arc<Waker>) {
         self.shared.waker.get_or_init(|| waker);
+        // The waker before the look at the limits: either who changes them sees the waker, or the server sees the change.
+        fence(SeqCst);
     }
 }
 
 impl Shared {
     fn wake(&self) {
+        // See `set_waker`.
+        fence(SeqCst);
         if let Some(waker) = self.waker.get() {
             waker.wake();
         }

@@ -1,6 +1,6 @@
 //! [`ShutdownHandle`]: ends, drains, pauses and resumes a server from anywhere.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::SeqCst, fence};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -178,6 +178,8 @@ impl Control {
 
     pub(crate) fn set_waker(&self, waker: Arc<Waker>) {
         self.waker.get_or_init(|| waker);
+        // The waker before the look at what it is for: either who changes that sees the waker, or the server sees the change.
+        fence(SeqCst);
     }
 
     /// Begins a serving, by the calling thread. A stop that was asked for earlier is still there.
@@ -287,6 +289,8 @@ impl Control {
     }
 
     fn wake(&self) {
+        // See `set_waker`.
+        fence(SeqCst);
         if let Some(waker) = self.waker.get() {
             waker.wake();
         }
