@@ -111,6 +111,8 @@ impl Shared {
 
     fn stop(&self) {
         self.stopping.store(true, SeqCst);
+        // Before the look for the thread: either this sees it, or it sees that it is to stop.
+        fence(SeqCst);
         self.unpark();
     }
 
@@ -122,6 +124,8 @@ impl Shared {
 
     fn run(&self, limit: Duration, service: &Service) {
         self.thread.get_or_init(thread::current);
+        // See `stop`.
+        fence(SeqCst);
         let mut watched: Vec<Watched> = Vec::new();
         while !self.stopping.load(SeqCst) {
             if self.look(&mut watched, limit, service) {
