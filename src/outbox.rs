@@ -73,7 +73,7 @@ impl Outbox {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, "the message does not fit into the peer's queue"));
         }
         let sent = if queue.bytes.is_empty() && !queue.mid_message {
-            send_some(fd, message).inspect_err(|error| queue.lost = queue.lost.or(loss(error)))?
+            send_some(fd, message).inspect_err(|error| queue.note_loss(error))?
         } else {
             0
         };
@@ -120,7 +120,7 @@ impl Outbox {
         }
         let sent = self.send_queued(&mut queue, fd);
         if let Err(error) = &sent {
-            queue.lost = loss(error);
+            queue.note_loss(error);
             queue.bytes = VecDeque::new();
             queue.wake_writers();
             self.pending.store(false, SeqCst);
@@ -162,6 +162,13 @@ impl Outbox {
 }
 
 impl Queue {
+    /// Remembers the error by which the connection is lost, if it is one that the system does not say again, as it does `BrokenPipe`.
+    fn note_loss(&mut self, error: &io::Error) {
+        if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut) {
+            self.lost = self.lost.or(error.raw_os_error());
+        }
+    }
+
     /// Ends the writing direction if it is finished and all is sent.
     fn end(&self, fd: BorrowedFd<'_>) {
         if self.finished && self.bytes.is_empty() && !self.mid_message {
@@ -171,14 +178,6 @@ impl Queue {
 
     fn wake_writers(&mut self) {
         self.writers.drain(..).for_each(|writer| writer.unpark());
-    }
-}
-
-/// The system's number of an error by which a connection is lost, and which is not said again, as `BrokenPipe` is.
-fn loss(error: &io::Error) -> Option<i32> {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut => error.raw_os_error(),
-        _ => None,
     }
 }
 

@@ -42,10 +42,10 @@ pub use sender::Sender;
 ///
 /// # Buffering
 ///
-/// Reads are buffered: use [`BufRead`](io::BufRead). On an event loop, a request that waits with nothing buffered holds no buffer; a thread keeps
-/// its own, of which only as much is resident as the largest read has filled. Writes are not buffered: each `write` goes out at once and
-/// takes all bytes, as `sendall` does in Python, and so does each `write!`, however many pieces its text is put together from. Where many
-/// small writes belong together, wrap the request, or its writing half, in a [`BufWriter`](std::io::BufWriter), and flush it.
+/// Reads are buffered: use [`BufRead`](io::BufRead). On an event loop, a request that waits with nothing buffered holds no buffer; a
+/// thread keeps its own, of which only as much is resident as the largest read has filled. Writes are not buffered: each `write` goes out at
+/// once and takes all bytes, as `sendall` does in Python, and so does each `write!`, however many pieces its text is put together from.
+/// Where many small writes belong together, wrap the request, or its writing half, in a [`BufWriter`](std::io::BufWriter), and flush it.
 ///
 /// A peer may send a line that never ends, so limit it: with [`frame::Lines`](crate::frame::Lines), or with
 /// `Read::take(&mut *request, 1000).read_line(&mut line)`.

@@ -373,7 +373,7 @@ mod tests {
         assert_eq!(stacks.acquire().unwrap().bottom(), older);
     }
 
-    /// Where there is no room for a mapping of as many as usual, as there is with 32 bits.
+    /// Where there is no room for a mapping of as many as usual, as with 32 bits.
     #[test]
     fn few_stacks_may_be_very_large() {
         let size = if cfg!(target_pointer_width = "64") { 1 << 43 } else { 1 << 29 };

@@ -162,7 +162,7 @@ impl Shared {
                 *watched = Watched { inbox: Arc::downgrade(&inbox), beat, since: now, holder: None };
             } else if running && watched.holder.is_none() && time >= limit {
                 service.counters.held.add();
-                let holder = watched.holder.insert(holder(&inbox, service));
+                let holder = watched.holder.insert(who_runs_on(&inbox, service));
                 log::warn!("{holder} has held up its event loop for {time:.1?}, and still does");
             }
         }
@@ -170,8 +170,8 @@ impl Shared {
     }
 }
 
-/// Who runs on the loop.
-fn holder(inbox: &Arc<Inbox>, service: &Service) -> String {
+/// Who runs on this loop, for the log.
+fn who_runs_on(inbox: &Arc<Inbox>, service: &Service) -> String {
     let task = TaskId(inbox.pulse.task.load(Relaxed));
     match service.live.peer_of(&Unparker::new(inbox.clone(), task)) {
         Some(peer) => format!("the request of {peer}"),
