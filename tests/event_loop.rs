@@ -1,5 +1,5 @@
 //! What the event loop must survive and promise beyond what every backend does (see `backends.rs`): panics and cuts on coroutines,
-//! overflows of their stacks, fairness, balance between loops, time, wake-ups, memory, replies that leave together, the end of a loop, a loop
+//! overflows of their stacks, fairness, balance between loops, time, wake-ups, memory, datagrams that come together, the end of a loop, a loop
 //! within a loop.
 
 // Under Valgrind, but for the tests of fairness, which are about the order of threads that Valgrind does not run side by side. A
@@ -124,6 +124,7 @@ mod datagrams {
     table! {
         event_loop [udp4 udp6 unix_datagram] => {
             answers:
+                datagrams_are_received_before_the_first_is_served
                 a_reply_that_cannot_be_sent_fails_its_request_alone
                 a_limit_does_not_concern_replies_that_wait_for_others
                 a_request_that_is_handled_alone_has_its_reply;

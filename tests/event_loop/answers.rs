@@ -1,11 +1,12 @@
-//! Replies to datagrams that came together, which leave together.
+//! Datagrams that came together, which are received together, and whose replies leave together.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixDatagram;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use socketserver::backend::EventLoop;
-use socketserver::{Activity, Failure, Hooks, Request, ShutdownHandle};
+use socketserver::{Activity, Failure, Hooks, Monitor, Request, ShutdownHandle};
 
 use crate::support::cell::{Cell, bind_with};
 use crate::support::client::Client;
@@ -22,6 +23,26 @@ impl Hooks for Told {
     fn handle_error(&self, failure: &Failure<'_>) {
         self.0.add(failure.peer.to_string());
     }
+}
+
+/// Each handler replies with how many have been received.
+pub fn datagrams_are_received_before_the_first_is_served(cell: Cell) {
+    const DATAGRAMS: u8 = 5;
+    let place = cell.place();
+    let monitor = Arc::new(OnceLock::<Monitor>::new());
+    let its_monitor = monitor.clone();
+    let server = bind_with(&place, EventLoop::new(1), move |request: &mut Request| {
+        let accepted = its_monitor.get().map_or(0, |monitor| monitor.stats().accepted);
+        request.write_all(&[accepted as u8])
+    });
+    monitor.get_or_init(|| server.monitor());
+    let running = Running::start(server);
+    running.handle.pause();
+    let mut client = Client::connect(&running.addr);
+    (0..DATAGRAMS).for_each(|_| client.write_all(b"how many").unwrap());
+    running.handle.resume();
+    (0..DATAGRAMS).for_each(|_| assert_eq!(client.packet(), [DATAGRAMS]));
+    assert_eq!(running.finish().completed, u64::from(DATAGRAMS));
 }
 
 /// A reply that no datagram can carry fails its own request, wherever it is among the others.
