@@ -1,6 +1,6 @@
 //! [`Hooks`]: what a server asks and tells while it serves.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::io::{self, ErrorKind};
 
 use crate::addr::Addr;
@@ -62,7 +62,8 @@ pub(crate) struct NoHooks;
 
 impl Hooks for NoHooks {}
 
-/// Why a request failed: for [`Hooks::handle_error`]. It prints as one line.
+/// Why a request failed: for [`Hooks::handle_error`]. It prints as one line: control characters, as in the message of a panic or the name
+/// of a peer, are escaped.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Failure<'a> {
@@ -133,6 +134,26 @@ impl fmt::Display for Failure<'_> {
             FailureClass::Handler => "failed",
             FailureClass::Panic => "panicked",
         };
-        write!(f, "request of {} {what}: {}", self.peer, self.error)
+        let line = format!("request of {} {what}: {}", self.peer, self.error);
+        line.chars().try_for_each(|char| match char.is_control() {
+            true => write!(f, "{}", char.escape_default()),
+            false => f.write_char(char),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::UnixName;
+
+    /// Or whoever names a socket could write lines of his own into the log.
+    #[test]
+    fn a_failure_is_one_line() {
+        let error = io::Error::other("`left == right` failed\n  left: \"é\"\r\x1b[2J");
+        let peer = Addr::Unix(UnixName::Abstract(b"a\nb".to_vec()));
+        let failure = Failure { error: &error, class: FailureClass::Panic, peer: &peer };
+        let line = r#"request of unix://@a\nb panicked: `left == right` failed\n  left: "é"\r\u{1b}[2J"#;
+        assert_eq!(failure.to_string(), line);
     }
 }
