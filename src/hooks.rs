@@ -8,7 +8,8 @@ use crate::listener::Incoming;
 
 /// Filters requests, hears of failures, and does something now and then: the methods of Python's `BaseServer` that one overrides.
 ///
-/// Every method has a default. A hook that panics is reported like a handler that does; the server goes on.
+/// Every method has a default. A hook that panics does not end the server: `verify_request` has failed then, and of the others there is a
+/// line in the log, on level `error`.
 ///
 /// ```
 /// use std::io;

@@ -58,7 +58,7 @@
 //!
 //! | level | |
 //! |---|---|
-//! | error | a handler failed or panicked |
+//! | error | a handler or a hook failed or panicked |
 //! | warn | accepting pauses, requests are refused, a stop cuts some off, an event loop is held up |
 //! | info | listening, stopping, stopped; a limit is reached, such as that of the pool; a request timed out, sent what cannot be read, or was cut off |
 //! | debug | accepted, rejected by a hook, refused, closed, left by its peer |
