@@ -17,7 +17,8 @@ pub struct LiveRequest {
     pub activity: Activity,
     /// Bytes of a connection that were read so far.
     pub bytes_read: u64,
-    /// Bytes that the handler has sent so far, and others by a [`Sender`](crate::Sender) of a connection.
+    /// Bytes that the handler has sent so far, and others by a [`Sender`](crate::Sender) of a connection. A write counts when all of it is
+    /// out.
     pub bytes_written: u64,
 }
 

@@ -107,6 +107,7 @@ pub(super) fn send_to(core: &Core, bytes: &[u8], addr: &Addr) -> io::Result<usiz
     loop {
         let sent = writing.call(bytes.len(), socket::Blocking::No, |fd, _| socket::send_to(fd, bytes, addr, mapped))?;
         if let Some(sent) = sent {
+            core.live.count_written(sent);
             return Ok(sent);
         }
         writing.check()?;

@@ -12,7 +12,7 @@ use socketserver::frame::{Framing, Lines};
 use socketserver::listener::{Listener, Udp, UnixDatagram};
 use socketserver::{Addr, AnyServer, Failure, Hooks, Request, Server};
 
-use crate::support::cell::{Kind, Place, bind_with};
+use crate::support::cell::{Cell, Kind, Place, bind_with};
 use crate::support::client::Client;
 use crate::support::gate::Gate;
 use crate::support::record::Record;
@@ -216,6 +216,28 @@ fn a_handler_sends_to_whom_it_likes() {
     let (length, from) = other.recv_from(&mut packet).unwrap();
     assert_eq!((&packet[..length], Addr::Udp(from)), (&b"news"[..], running.addr.clone()));
     running.finish();
+}
+
+/// Its reply is the end of it, but before there may be others.
+#[test]
+fn a_dump_tells_what_a_datagrams_request_has_sent() {
+    for backend in BackendName::ALL {
+        for kind in [Kind::Udp4, Kind::UnixDatagram] {
+            let (place, gate) = (Place::new(kind), Gate::default());
+            let its_gate = gate.clone();
+            let running = Running::start(Cell { backend, kind }.bind(&place, move |request: &mut Request| {
+                let to = request.peer_addr().clone();
+                request.send_to(b"one", &to)?;
+                request.send_to(b"more", &to)?;
+                its_gate.pass(request)
+            }));
+            let _client = Client::sending(&running.addr, b"hello");
+            gate.wait_for(1);
+            assert_eq!(running.monitor.dump()[0].bytes_written, 7, "{backend} {kind:?}");
+            gate.open();
+            running.finish();
+        }
+    }
 }
 
 #[test]
