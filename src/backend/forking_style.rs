@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::threads::Threads;
 use super::{Backend, Sources};
@@ -25,7 +25,8 @@ use crate::waker::Waker;
 pub struct ForkingStyle {
     max_children: usize,
     workers: Threads,
-    /// The jobs, of which there are never more than workers. `None` until activated.
+    /// The jobs, of which there are never more than workers: so it needs no bound, for which memory would be taken at once. `None` until
+    /// activated.
     jobs: Option<(Sender<Job>, Receiver<Job>)>,
     active: Arc<AtomicUsize>,
 }
@@ -66,7 +67,7 @@ impl ForkingStyle {
 
 impl Backend for ForkingStyle {
     fn activate(&mut self, sources: &Sources<'_>) -> io::Result<()> {
-        let (_, jobs) = self.jobs.get_or_insert_with(|| bounded(self.max_children));
+        let (_, jobs) = self.jobs.get_or_insert_with(unbounded);
         while self.workers.len() < self.max_children {
             let worker = Worker {
                 jobs: jobs.clone(),
@@ -86,7 +87,7 @@ impl Backend for ForkingStyle {
     fn process_request(&mut self, job: Job) {
         let Some((jobs, _)) = &self.jobs else { return };
         self.active.fetch_add(1, SeqCst);
-        // There is a free worker (`has_room`) and room for a job of each, so this neither waits nor fails.
+        // There is a free worker (`has_room`), and the channel is never full, so this neither waits nor fails.
         if jobs.try_send(job).is_err() {
             self.active.fetch_sub(1, SeqCst);
         }

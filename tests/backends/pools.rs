@@ -60,6 +60,15 @@ fn active_children_are_the_workers_that_run_a_request() {
     within("closing", move || server.close()).unwrap();
 }
 
+/// More of them than there can be, whatever their stacks are like; these are of a size of which there is not even one.
+#[test]
+fn too_many_workers_are_an_error() {
+    let backend = ForkingStyle::new(usize::MAX).stack_size(usize::MAX / 2);
+    let mut server = bind_with(&Place::new(Kind::Tcp4), backend, echo);
+    assert!(server.activate().is_err());
+    within("closing", move || server.close()).unwrap();
+}
+
 /// At least one worker, whatever was asked for; a request runs on a thread that says what it is.
 #[test]
 fn workers_have_a_name_and_a_stack() {
