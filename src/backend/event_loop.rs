@@ -140,8 +140,9 @@ impl EventLoop {
     }
 
     /// How long one handler may hold up its loop, without a wait in which others run, before a warning says who it is and
-    /// [`Stats::held`](crate::Stats::held) counts it: 100 ms by default; `None` is never. Another line says when it has let go, and after
-    /// about how long. The watch is kept by a thread of its own, which sleeps while the loops do. It warns of one that never lets go, too.
+    /// [`Stats::held`](crate::Stats::held) counts it: 100 ms by default, at least 1 ms; `None` is never. Another line says when it has let
+    /// go, and after about how long. The watch is kept by a thread of its own, which sleeps while the loops do. It warns of one that never
+    /// lets go, too.
     ///
     /// In a program that has no other thread it costs 1 to 3 % of an echo of 64 bytes: with a second one, Linux counts the uses of a
     /// descriptor in each system call.

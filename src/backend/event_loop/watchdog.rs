@@ -59,8 +59,9 @@ pub(super) struct Shared {
 }
 
 impl Watchdog {
-    /// A watchdog that warns when one resume takes longer than `limit`.
+    /// A watchdog that warns when one resume takes longer than `limit`, but not less than 1 ms: it looks as often.
     pub(super) fn new(limit: Duration) -> Watchdog {
+        let limit = limit.max(Duration::from_millis(1));
         Watchdog { limit, shared: Arc::default(), threads: Threads::new("watchdog", None) }
     }
 
@@ -176,5 +177,16 @@ fn who_runs_on(inbox: &Arc<Inbox>, service: &Service) -> String {
     match service.live.peer_of(&Unparker::new(inbox.clone(), task)) {
         Some(peer) => format!("the request of {peer}"),
         None => "something that a request has spawned".to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_does_not_look_without_a_rest() {
+        assert_eq!(Watchdog::new(Duration::ZERO).limit, Duration::from_millis(1));
+        assert_eq!(Watchdog::new(Duration::MAX).limit, Duration::MAX);
     }
 }
