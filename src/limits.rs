@@ -64,7 +64,7 @@ impl Limits {
     }
 
     /// Sets how many requests of one IP address may be in progress at a time; `usize::MAX`, the default, is no limit. One
-    /// more is accepted and closed at once. Unix peers have no address and are not limited.
+    /// more is accepted and closed at once, a datagram dropped. Unix peers have no address and are not limited.
     ///
     /// Without a limit nobody is counted: one that is set while requests are in progress applies to those that begin from then on. A
     /// connection counts until it is closed, which its peer may see a moment earlier: if the limit is tight, a peer that connects again at

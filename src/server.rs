@@ -157,8 +157,8 @@ impl<L: Listener, B: Backend> Server<L, B> {
         self
     }
 
-    /// How many requests of one IP address may be in progress at a time: any number by default. One more is closed at once; the log
-    /// warns when that begins.
+    /// How many requests of one IP address may be in progress at a time: any number by default. One more is closed at once, a datagram
+    /// dropped; the log warns when that begins.
     pub fn max_per_peer(self, max: usize) -> Server<L, B> {
         self.service.limits.set_max_per_peer(max);
         self
@@ -167,7 +167,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
     /// What to send to a connection for which there is no room, because of [`max_connections`](Server::max_connections), of
     /// [`max_per_peer`](Server::max_per_peer), or because the backend is full. It must fit into a new connection's buffer: some ten
     /// kilobytes at the most. The log warns when turning away begins. Without a reply, such a connection waits in the kernel's queue;
-    /// one too many of its peer is closed. Datagrams always wait.
+    /// one too many of its peer is closed. Datagrams get none: they wait, but for those too many of their peer, which are lost.
     pub fn busy_reply(mut self, reply: impl Into<Vec<u8>>) -> Server<L, B> {
         self.busy.reply = Some(reply.into());
         self

@@ -244,6 +244,24 @@ fn each_peer_has_its_limit() {
     }
 }
 
+/// A datagram more of the same peer is dropped, and not left to wait.
+#[test]
+fn a_datagram_too_many_of_its_peer_is_dropped() {
+    for backend in ["threading", "forking_style", "event_loop"] {
+        let cell = Cell::named(backend, "udp4");
+        let (place, gate) = (cell.place(), Gate::default());
+        let running = Running::start(cell.bind(&place, gated(&gate)).max_per_peer(1).busy_reply("busy"));
+        let mut client = say_hello(&running);
+        gate.wait_for(1);
+        client.write_all(b"more").unwrap();
+        until("it is dropped", || running.stats().refused == 1);
+        gate.open();
+        assert_eq!(client.packet(), b"bye");
+        let stats = running.finish();
+        assert_eq!((stats.completed, stats.refused), (1, 1));
+    }
+}
+
 #[test]
 fn a_limit_for_peers_says_once_that_it_refuses() {
     in_child(|| {
