@@ -53,7 +53,7 @@ impl<T> Mutex<T> {
 
 impl<T: ?Sized> Mutex<T> {
     /// Waits until nobody holds the mutex, and takes it. Those who wait get it in the order in which they came: nobody passes them, not
-    /// even one who has just given it back.
+    /// even one who has just given it back, unless by [`try_lock`](Mutex::try_lock).
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ impl<T: ?Sized> Mutex<T> {
         locked.unwrap_or_else(|error| panic!("cannot wait for a mutex: {error}"))
     }
 
-    /// Takes the mutex if nobody holds it.
+    /// Takes the mutex if nobody holds it, even if others wait for it.
     ///
     /// # Errors
     ///
