@@ -23,7 +23,12 @@ use crate::deadline::deadline;
 
 pub use crossbeam_channel::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
-/// A channel that holds `capacity` values at the most, at least one; sending to a full one waits.
+/// A channel that holds `capacity` values at the most, at least one; sending to a full one waits. The memory for all of them is taken at
+/// once.
+///
+/// # Panics
+///
+/// If there can be no memory for so many.
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     ends(crossbeam_channel::bounded(capacity.max(1)))
 }
