@@ -100,8 +100,8 @@ impl TcpOptions {
         self
     }
 
-    /// After how long a silence the kernel asks the peer whether it is still there (`SO_KEEPALIVE`, `TCP_KEEPIDLE`), in whole
-    /// seconds: never by default.
+    /// After how long a silence the kernel asks the peer whether it is still there (`SO_KEEPALIVE`, `TCP_KEEPIDLE`): never by default.
+    /// Rounded up to whole seconds, of which Linux takes 1 to 32,767; with others binding fails with `InvalidInput`.
     pub fn keepalive(mut self, idle: Option<Duration>) -> TcpOptions {
         self.keepalive = idle;
         self

@@ -86,8 +86,8 @@ impl UdpOptions {
         self
     }
 
-    /// How many bytes the kernel holds until the server gets to them (`SO_RCVBUF`): the system's default unless set. What
-    /// comes when that is full is lost.
+    /// How many bytes the kernel holds until the server gets to them (`SO_RCVBUF`): the system's default unless set. Linux caps it
+    /// at `net.core.rmem_max`. What comes when that is full is lost.
     pub fn receive_buffer(mut self, bytes: usize) -> UdpOptions {
         self.receive_buffer = Some(bytes);
         self

@@ -57,8 +57,8 @@ impl Default for UnixStreamOptions {
 }
 
 impl UnixStreamOptions {
-    /// How many connections the kernel queues until the server accepts them: 1024 by default. When the queue is full, clients
-    /// wait.
+    /// How many connections the kernel queues until the server accepts them: 1024 by default. Linux caps it at
+    /// `net.core.somaxconn`. When the queue is full, clients wait.
     pub fn request_queue_size(mut self, size: u16) -> UnixStreamOptions {
         self.request_queue_size = size.into();
         self
