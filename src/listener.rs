@@ -82,7 +82,8 @@ pub trait Bind: Listener + Sized {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for an address of another kind; the system's: `AddrInUse`, `PermissionDenied`, `AddrNotAvailable`.
+    /// `InvalidInput` for a bad address, or one of another kind of socket; the resolver's for a name that it does not know; the system's:
+    /// `AddrInUse`, `PermissionDenied`, `AddrNotAvailable`, `NotFound` for a path whose folder does not exist.
     fn bind(addr: impl ToAddr) -> io::Result<Self>;
 }
 

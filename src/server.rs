@@ -101,8 +101,7 @@ impl<L: Bind, B: Backend + Default> Server<L, B> {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a bad address, or one of another kind of socket; `AddrInUse`, `PermissionDenied`,
-    /// `AddrNotAvailable` from the system.
+    /// As [`Bind::bind`].
     #[doc(alias = "server_bind")]
     pub fn bind<Kind>(addr: impl ToAddr, handler: impl HandlerFactory<Kind>) -> io::Result<Server<L, B>> {
         Ok(Server::new(L::bind(addr)?, B::default(), handler))
@@ -233,8 +232,8 @@ impl<L: Listener, B: Backend> Server<L, B> {
     ///
     /// # Errors
     ///
-    /// The system's, if there are no descriptors or threads to be had; `AddrInUse` if the address, closed by a drain, has been
-    /// taken meanwhile.
+    /// The system's, if there are no descriptors or threads to be had. After a drain, `AddrInUse` if the address has been taken
+    /// meanwhile, and `Unsupported` if the socket was adopted.
     #[doc(alias = "server_activate")]
     pub fn activate(&mut self) -> io::Result<()> {
         self.enter()?;
