@@ -233,7 +233,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
     /// # Errors
     ///
     /// The system's, if there are no descriptors or threads to be had. After a drain, `AddrInUse` if the address has been taken
-    /// meanwhile, and `Unsupported` if the socket was adopted.
+    /// meanwhile, and `Unsupported` if the listening socket was adopted.
     #[doc(alias = "server_activate")]
     pub fn activate(&mut self) -> io::Result<()> {
         self.enter()?;

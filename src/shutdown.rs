@@ -29,7 +29,8 @@ use crate::waker::Waker;
 /// * an *idle* connection is closed at once: its handler waits to read, with nothing buffered, and has been sent nothing
 ///   yet or has answered since it last read. The handler reads the end of the stream, as if the peer had closed;
 /// * a *busy* one goes on until it becomes idle or ends;
-/// * what is left at the deadline is cut: every I/O call of its handler returns an error of kind `ConnectionAborted`.
+/// * what is left at the deadline, the earliest if several were given, is cut: every I/O call of its handler returns an error of kind
+///   `ConnectionAborted`. A datagram can still be read, but gets no reply.
 ///
 /// ```
 /// use socketserver::{Request, ThreadingTcpServer};
@@ -84,7 +85,8 @@ impl ShutdownHandle {
     /// `Duration::ZERO` cuts at once; `Duration::MAX` never. A `Sequential` server refuses when its handler has returned, as it does
     /// nothing else meanwhile.
     ///
-    /// To serve again, the server opens its address again, which it cannot do if it has adopted its socket.
+    /// To serve again, the server opens its address again, which it cannot do if it has adopted its socket. A socket for datagrams stays
+    /// open, and what comes waits in its buffer.
     pub fn drain(&self, grace: Duration) {
         self.control.ask(self.generation, Stop { cut_at: deadline(Some(grace)), refuse: true });
     }
