@@ -182,8 +182,8 @@ impl Request {
     }
 
     /// Limits the time that one write may take until the system has all of its bytes, however many pieces it takes them in;
-    /// `None`, the default, is no limit. For a datagram, the default and `None` are 1 second. A [`Sender`] that is made afterwards
-    /// waits for room no longer than that, either.
+    /// `None`, the default, is no limit. Of a write that times out, a part may have been sent. For a datagram, the default and `None` are
+    /// 1 second. A [`Sender`] that is made afterwards waits for room no longer than that, either.
     pub fn set_write_timeout(&mut self, timeout: Option<Duration>) {
         self.core.write_timeout.set(timeout);
     }
@@ -226,13 +226,15 @@ impl Request {
     /// requests are served; elsewhere in place, since the thread is this request's own.
     ///
     /// If the work panics, so does this call. If the request has been cut off, or its deadline has passed, the work does not begin. If
-    /// that happens meanwhile, the call returns at once on the event loop: work that still waits for a thread is dropped; work that has
-    /// begun runs to its end, and its result is dropped.
+    /// that happens meanwhile, the call fails at once on the event loop: work that still waits for a thread is dropped; work that has
+    /// begun runs to its end, and its result is dropped. Elsewhere, the work runs to its end, and the call gives its result.
+    ///
+    /// On the event loop the work is outside of the request: a cut ends neither what it waits for nor what it has spawned.
     ///
     /// # Errors
     ///
-    /// `TimedOut` at the request's deadline, `ConnectionAborted` if the request is cut off meanwhile; the system's, if no
-    /// thread can be started for it.
+    /// `TimedOut` at the request's deadline, `ConnectionAborted` if the request is cut off; the system's, if no thread can be started
+    /// for it.
     ///
     /// ```
     /// use socketserver::Request;

@@ -17,8 +17,8 @@ use crate::live::Activity;
 ///
 /// # Errors
 ///
-/// `ConnectionAborted` if the caller's request is cut off: the work does not begin then, or its result is dropped. The system's, if no
-/// thread can be started for it.
+/// `ConnectionAborted` if the caller's request is cut off: the work does not begin then, or, on an event loop, its result is dropped. The
+/// system's, if no thread can be started for it.
 pub fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let context = current();
     // Also where the work runs in place, so that nothing below would wait and check.
