@@ -60,8 +60,8 @@ pub trait RequestHandler {
     }
 
     /// Serves the request. When it returns, the connection is closed, or the datagram's reply is sent. Input that is still unread is
-    /// read and dropped before the close, so that it does not cut the answer short: for 2 seconds or 64 MiB at the most, if the peer
-    /// keeps sending.
+    /// read and dropped before the close, so that it does not cut the answer short: until the peer ends or has been silent for half a
+    /// second, for 2 seconds or 64 MiB at the most. On a server that runs one request at a time, the others wait for that, too.
     fn handle(&mut self, request: &mut Request) -> io::Result<()>;
 
     /// Cleans up after [`handle`](RequestHandler::handle), also when that failed. Does nothing unless overridden.
