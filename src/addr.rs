@@ -22,7 +22,8 @@ use std::str::FromStr;
 ///
 /// Parsing resolves a host name with the system's resolver, which may block, and takes the first address that it
 /// gives: for `localhost`, that of one family. All interfaces are `0.0.0.0`, or `[::]` for both families. Printing is exact, but for
-/// names that are not UTF-8 or have control characters, which are escaped, relative paths that begin with `@`, and having no name.
+/// names that are not UTF-8, empty, or have control characters, which are escaped, relative paths that begin with `@`, IPv6 flow labels,
+/// and having no name.
 ///
 /// ```
 /// use socketserver::Addr;
