@@ -97,7 +97,7 @@ pub use threading::Threading;
 /// ```
 pub trait Backend: Send {
     /// Prepares for requests: threads and polls are made here, not when the backend is. Called on the serving thread at the
-    /// beginning of every serving.
+    /// beginning of every serving, and by [`Server::activate`](crate::Server::activate).
     ///
     /// # Errors
     ///
@@ -152,8 +152,10 @@ pub trait Backend: Send {
         true
     }
 
-    /// Ends what the backend has started, waiting until then at the most, and says how many threads have not ended by then. All
-    /// requests have ended or been cut off before; jobs that are still queued are to be dropped, which refuses them.
+    /// Ends what the backend has started, waiting until then at the most (for `None`, without a limit), and says how many threads have
+    /// not ended. If [`block_on_close`](Backend::block_on_close), all requests have ended or been cut off before. Jobs that are still
+    /// queued are to be dropped, which refuses them. Only [`Server::close`](crate::Server::close) calls this: a server that is dropped
+    /// drops its backend, which must not wait.
     fn server_close(&mut self, until: Option<Instant>) -> usize {
         let _ = until;
         0

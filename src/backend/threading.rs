@@ -38,7 +38,7 @@ impl Threading {
     }
 
     /// Whether the end of serving, and closing the server, drain the requests in progress and wait for them: yes by default. If
-    /// not, they go on by themselves.
+    /// not, they go on by themselves, and [`is_draining`](crate::Request::is_draining) stays `false`.
     pub fn block_on_close(mut self, block: bool) -> Threading {
         self.block_on_close = block;
         self
