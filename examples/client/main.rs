@@ -55,7 +55,8 @@ struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, allow_negative_numbers = true, global = true)]
     connect_timeout: Duration,
 
-    /// How long to wait for the next piece of an answer, once everything is sent [default: 30, for datagrams 1]
+    /// How long one write may take, and the next piece of an answer once everything is sent [default: 30, for a conversation in
+    /// datagrams 1]
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true, global = true)]
     timeout: Option<Duration>,
 
