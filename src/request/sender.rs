@@ -192,6 +192,17 @@ impl Write for Sender {
         }
     }
 
+    /// As the default, but also of no bytes it makes a write: to a datagram's request that is an empty datagram.
+    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        loop {
+            let count = self.write(bytes)?;
+            bytes = &bytes[count..];
+            if bytes.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
     /// One message, whatever it is put together from, such as a [frame](crate::frame): the default takes the first piece alone.
     fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut message = Vec::new();

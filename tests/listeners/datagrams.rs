@@ -287,6 +287,26 @@ fn what_is_written_to_a_sender_is_one_datagram() {
     running.finish();
 }
 
+/// Each of them says that somebody is there, as an empty reply does.
+#[test]
+fn what_is_written_to_a_sender_may_be_empty() {
+    for kind in [Kind::Udp4, Kind::UnixDatagram] {
+        let place = Place::new(kind);
+        let running = Running::start(bind_with(&place, Threading::new(), |request: &mut Request| {
+            let mut sender = request.sender()?;
+            assert_eq!(sender.write(b"")?, 0);
+            sender.write_all(b"")?;
+            write!(sender, "")?;
+            sender.write_all(b"end")
+        }));
+        let mut client = Client::sending(&running.addr, b"hello");
+        for packet in [&b""[..], b"", b"", b"end"] {
+            assert_eq!(client.packet(), packet);
+        }
+        running.finish();
+    }
+}
+
 /// It has no address: no reply, no error.
 #[test]
 fn an_unbound_unix_client_gets_no_reply() {
