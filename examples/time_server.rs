@@ -113,7 +113,7 @@ fn time_in(format: &[u8]) -> Result<String, &'static str> {
 ///
 /// TCP and Unix stream sockets are asked line by line, with an answer for each. A datagram is asked once. An empty line or
 /// datagram asks for "%Y-%m-%d %X", and what is no format gets a line that begins with "!". A datagram without a "%" gets no
-/// answer, and no datagram one that is more than three times as long.
+/// answer, and no datagram one that is more than three times as long, each with its 28 bytes of headers.
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]
