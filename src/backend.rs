@@ -41,6 +41,8 @@
 //!   one; on the event loop requests run in the order in which they come, which keeps the longest latency short if all take about as long.
 //! * **A thread for each connection or datagram is expensive if they are short.** The pool has its threads already. For datagrams, even one
 //!   at a time is better, and the event loop is better still, as it sends the replies to many with one call.
+//! * **Datagrams keep their order one at a time.** On threads and in the pool, two of one peer may be served at once, and change places; on
+//!   the event loop, their handlers begin in order.
 //! * **The pool is a limit**: never more than so many handlers, whatever comes. Connections that stay open occupy it.
 //! * **More loops are for more cores.** On one core, several loops cost what one does or a little more, and take turns in slices of
 //!   milliseconds.
