@@ -57,9 +57,10 @@ pub trait Listener: AsFd + Send {
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is none now. `ConnectionAborted` if there was one, and it is lost or turned away: the server counts that as an
-    /// accept error and asks for the next. Any other is the system's: the server passes over those that it knows to concern one
-    /// connection alone, and after the others pauses, for a second at the most.
+    /// `WouldBlock` if there is none now: if the descriptor is ready all the same, an event loop does not ask again before another comes.
+    /// `ConnectionAborted` if there was one, and it is lost or turned away: the server counts that as an accept error and asks for the next.
+    /// Any other is the system's: the server passes over those that it knows to concern one connection alone, and after the others pauses,
+    /// for a second at the most.
     fn get_request(&mut self) -> io::Result<Incoming>;
 
     /// Makes the system refuse new connections, if there is a way; [`reopen`](Listener::reopen) undoes it.
