@@ -45,7 +45,7 @@ mod waiting;
 
 use std::any::Any;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 
 pub use tcp_listener::TcpListener;
 pub use tcp_stream::TcpStream;
@@ -78,11 +78,22 @@ fn resolve(addr: impl ToSocketAddrs + Send + 'static) -> io::Result<Vec<SocketAd
 /// What is an address already, and needs no resolver.
 fn literal(addr: &dyn Any) -> Option<SocketAddr> {
     let text = || addr.downcast_ref::<String>().map(String::as_str).or(addr.downcast_ref::<&str>().copied());
-    let ip = || addr.downcast_ref::<(IpAddr, u16)>().copied();
     let host = || {
-        let (host, port) = addr.downcast_ref::<(&str, u16)>()?;
-        Some((host.parse().ok()?, *port))
+        let borrowed = || addr.downcast_ref::<(&str, u16)>().copied();
+        let owned = addr.downcast_ref::<(String, u16)>().map(|(host, port)| (host.as_str(), *port));
+        let (host, port) = owned.or_else(borrowed)?;
+        Some(SocketAddr::new(host.parse().ok()?, port))
     };
-    let pair = || ip().or_else(host).map(SocketAddr::from);
-    addr.downcast_ref().copied().or_else(pair).or_else(|| text()?.parse().ok())
+    as_inet::<SocketAddr>(addr)
+        .or_else(|| as_inet::<(IpAddr, u16)>(addr))
+        .or_else(|| as_inet::<(Ipv4Addr, u16)>(addr))
+        .or_else(|| as_inet::<(Ipv6Addr, u16)>(addr))
+        .or_else(|| as_inet::<SocketAddrV4>(addr))
+        .or_else(|| as_inet::<SocketAddrV6>(addr))
+        .or_else(host)
+        .or_else(|| text()?.parse().ok())
+}
+
+fn as_inet<T: Copy + Into<SocketAddr> + 'static>(addr: &dyn Any) -> Option<SocketAddr> {
+    addr.downcast_ref::<T>().copied().map(T::into)
 }

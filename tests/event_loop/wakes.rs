@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead, ErrorKind, Read, Write};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
@@ -250,7 +250,7 @@ pub fn a_cut_ends_the_wait_for_offloaded_work(cell: Cell) {
     close(running.ended().0);
 }
 
-/// The only thread of the pool is busy.
+/// However it is typed. The only thread of the pool is busy.
 pub fn connecting_to_an_address_waits_for_no_thread(cell: Cell) {
     let place = cell.place();
     let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -268,11 +268,18 @@ pub fn connecting_to_an_address_waits_for_no_thread(cell: Cell) {
                 let _ = gate.recv();
             });
         }
+        let (ip, port) = (Ipv4Addr::LOCALHOST, addr.port());
         TcpStream::connect(addr)?;
+        TcpStream::connect(SocketAddrV4::new(ip, port))?;
         TcpStream::connect(addr.to_string())?;
-        TcpStream::connect((addr.ip(), addr.port()))?;
-        TcpStream::connect(("127.0.0.1", addr.port()))?;
+        TcpStream::connect((addr.ip(), port))?;
+        TcpStream::connect((ip, port))?;
+        TcpStream::connect(("127.0.0.1", port))?;
+        TcpStream::connect(("127.0.0.1".to_string(), port))?;
         UdpSocket::connect(addr)?;
+        // There may be no IPv6 here, which is told at once as well.
+        let _ = UdpSocket::connect((Ipv6Addr::LOCALHOST, port));
+        let _ = UdpSocket::connect(SocketAddrV6::new(Ipv6Addr::LOCALHOST, port, 0, 0));
         request.write_all(b"connected")
     }));
     let mut busy = Client::connect(&running.addr);
