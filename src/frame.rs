@@ -85,9 +85,9 @@
 //!
 //! # Limits
 //!
-//! Every framing has a limit for what one frame may be: 8 MiB, for [`Lines`] 64 KiB, until `max_frame_length` changes it. It is
-//! checked as soon as a frame's length is known, before anything is allocated; what is allocated then grows with the bytes that
-//! really come.
+//! Every framing has a limit for what one frame may be: 8 MiB, for [`Lines`] 64 KiB, until `max_frame_length` changes it; for [`Fixed`],
+//! its size. It is checked as soon as a frame's length is known, before anything is allocated; what is allocated then grows with the bytes
+//! that really come.
 
 mod body;
 mod delimited;

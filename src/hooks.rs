@@ -50,11 +50,11 @@ pub trait Hooks: Send + Sync {
     /// [`handle_request`](crate::Server::handle_request) has waited for its timeout, and no request has come.
     fn handle_timeout(&self) {}
 
-    /// Called on the serving thread, once in every turn of [`serve_forever`](crate::Server::serve_forever): after each wait
-    /// for requests, and at least once in every [`poll_interval`](crate::Server::poll_interval): by default there is none, unlike CPython's
-    /// of half a second, so that nothing calls this while nobody comes. It is not called at the end: last things are done after
-    /// `serve_forever` has returned. To end the server from here, keep a [`ShutdownHandle`](crate::ShutdownHandle), made before the hooks
-    /// are set.
+    /// Called on the serving thread, once in every turn of [`serve_forever`](crate::Server::serve_forever): after each wait for requests,
+    /// which lasts for a [`poll_interval`](crate::Server::poll_interval) at the most, and after those that run on this thread. By default
+    /// there is no such interval, unlike CPython's of half a second, so that nothing calls this while nobody comes. It is not called at the
+    /// end: last things are done after `serve_forever` has returned. To end the server from here, keep a
+    /// [`ShutdownHandle`](crate::ShutdownHandle), made before the hooks are set.
     fn service_actions(&self) {}
 }
 
