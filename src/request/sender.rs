@@ -80,7 +80,7 @@ impl Sender {
     /// # Errors
     ///
     /// `WouldBlock` if the message does not fit into the queue, so that nothing of it was sent: the peer reads too slowly, or the message
-    /// is longer than the [`capacity`](Sender::capacity).
+    /// is longer than the [`capacity`](Sender::capacity). A datagram fits if the system has room for it.
     /// `NotConnected` if the request is over, or a datagram's peer is gone or has no name. `ConnectionAborted` if it was closed.
     /// `BrokenPipe` after [`finish`](Sender::finish). The system's, if the connection is broken.
     pub fn send(&self, message: &[u8]) -> io::Result<()> {
