@@ -119,7 +119,7 @@ impl Sender {
     }
 
     /// Ends the request: every I/O call of its handler, now and later, returns an error of kind `ConnectionAborted`. What is
-    /// still queued is lost. Does nothing if the request is over.
+    /// still queued is lost, as is the reply to a datagram. Does nothing if the request is over.
     pub fn close(&self) {
         if let Some(live) = self.live.upgrade() {
             live.cut();
