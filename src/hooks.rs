@@ -76,7 +76,8 @@ pub struct Failure<'a> {
     pub peer: &'a Addr,
 }
 
-/// What kind of [`Failure`] it was.
+/// What kind of [`Failure`] it was, as the kind of its error tells: also where that is the error of something else than the request, such
+/// as a handler's own socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FailureClass {
