@@ -1,12 +1,12 @@
 //! [`Addr`]: where a server listens and who its peers are.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+use crate::one_line::one_line;
 
 /// The address of a socket, with the kind of socket that it belongs to.
 ///
@@ -143,22 +143,13 @@ impl fmt::Display for Addr {
         let url = match self {
             Addr::Tcp(addr) | Addr::Udp(addr) => format!("{scheme}://{addr}"),
             Addr::Unix(name) | Addr::Unixgram(name) => match name {
-                UnixName::Path(path) => format!("{scheme}://{}", printable(path.as_os_str())),
-                UnixName::Abstract(name) => format!("{scheme}://@{}", printable(OsStr::from_bytes(name))),
+                UnixName::Path(path) => format!("{scheme}://{}", one_line(&path.to_string_lossy())),
+                UnixName::Abstract(name) => format!("{scheme}://@{}", one_line(&String::from_utf8_lossy(name))),
                 UnixName::Unnamed => format!("{scheme}://"),
             },
         };
         f.pad(&url)
     }
-}
-
-/// A name as text. A peer chooses its own: what would begin a line of a log, or steer a terminal, is escaped.
-fn printable(name: &OsStr) -> String {
-    let mut text = String::new();
-    for char in name.to_string_lossy().chars() {
-        if char.is_control() { text.extend(char.escape_default()) } else { text.push(char) }
-    }
-    text
 }
 
 impl FromStr for Addr {

@@ -1,10 +1,11 @@
 //! [`Hooks`]: what a server asks and tells while it serves.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::io::{self, ErrorKind};
 
 use crate::addr::Addr;
 use crate::listener::Incoming;
+use crate::one_line::one_line;
 
 /// Filters requests, hears of failures, and does something now and then: the methods of Python's `BaseServer` that one overrides.
 ///
@@ -136,11 +137,7 @@ impl fmt::Display for Failure<'_> {
             FailureClass::Handler => "failed",
             FailureClass::Panic => "panicked",
         };
-        let line = format!("request of {} {what}: {}", self.peer, self.error);
-        line.chars().try_for_each(|char| match char.is_control() {
-            true => write!(f, "{}", char.escape_default()),
-            false => f.write_char(char),
-        })
+        write!(f, "request of {} {what}: {}", self.peer, one_line(&self.error.to_string()))
     }
 }
 

@@ -89,6 +89,7 @@ mod shutdown;
 mod limits;
 mod refusals;
 mod episode;
+mod one_line;
 mod stats;
 mod monitor;
 // Where requests come from, and where they run.

@@ -11,14 +11,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
+use log::LevelFilter;
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::SocketAddrUnix;
+use socketserver::backend::{BackendName, Sequential};
 use socketserver::listener::{Bind, Listener, UnixDatagram, UnixStream};
-use socketserver::{Addr, Request, Server, ToAddr, UnixName, UnixStreamServer, backend::Sequential};
+use socketserver::{Addr, Request, Server, ToAddr, UnixName, UnixStreamServer};
 use tempfile::TempDir;
 
-use crate::support::child::in_child;
+use crate::support::cell::{Cell, Kind as SocketKind};
+use crate::support::child::{in_child, keep_log_from, kept_lines};
 use crate::support::client::Client;
+use crate::support::running::Running;
 use crate::support::{assert_cut_at, echo, receive, within};
 
 /// Both kinds of listener, by the same name.
@@ -357,6 +361,33 @@ fn an_abstract_name_serves_and_is_free_again() {
             server.close().unwrap();
         }
     }
+}
+
+/// A client chooses its name by itself, and the log has it in many lines: when it is accepted, refused, and fails, and when it is gone.
+#[test]
+fn no_name_writes_lines_of_its_own_into_the_log() {
+    in_child(|| {
+        keep_log_from(LevelFilter::Debug);
+        for (backend, refuses) in BackendName::ALL.into_iter().flat_map(|backend| [(backend, false), (backend, true)]) {
+            let cell = Cell { backend, kind: SocketKind::UnixStream };
+            let place = cell.place();
+            let mut server = cell.bind(&place, |_: &mut Request| Err(io::Error::other("one\ntwo")));
+            if refuses {
+                server = server.max_connections(0).busy_reply("busy");
+            }
+            let running = Running::start(server);
+            let mut client = Client::open(&running.addr);
+            let name = format!("{}\nthree", place.url);
+            rustix::net::bind(&client, &SocketAddrUnix::new_abstract_name(name.as_bytes()).unwrap()).unwrap();
+            client.join().unwrap();
+            assert!(client.is_hung_up());
+            running.finish();
+        }
+        assert_eq!(kept_lines("\n"), [""; 0]);
+        for what in ["accepted", "closed", "refusing", "refused", "request of"] {
+            assert!(kept_lines(what).iter().any(|line| line.contains("\\nthree")), "{what}");
+        }
+    });
 }
 
 /// Two servers of one abstract name are told apart by nothing but the bytes of it.
