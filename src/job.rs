@@ -32,11 +32,14 @@ pub(crate) use answer::Answer;
 pub struct Job {
     /// Taken by `run`.
     waiting: Option<(Ticket, Incoming)>,
+    /// How many servings had cut off their requests when this one was accepted.
+    cutoffs: usize,
 }
 
 impl Job {
     pub(crate) fn new(incoming: Incoming, service: Arc<Service>, permit: Permit) -> Job {
-        Job { waiting: Some((Ticket { service, permit }, incoming)) }
+        let cutoffs = service.control.cutoffs();
+        Job { waiting: Some((Ticket { service, permit }, incoming)), cutoffs }
     }
 
     /// Serves the request on the calling thread: makes the handler, calls `setup`, `handle` and `finish`, reports a failure,
@@ -58,7 +61,7 @@ impl Job {
         let unparker = context.parker.unparker();
         let live = Arc::new(Live::new(incoming.socket, incoming.peer, service.control.clone(), unparker, began));
         context.begin(&live);
-        let key = service.live.insert(&live);
+        let key = service.live.insert(&live, self.cutoffs);
         let mut request = match incoming.packet {
             None => Request::connection(live, context.clone()),
             Some(packet) => Request::datagram(live, context.clone(), packet, incoming.truncated),

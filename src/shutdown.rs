@@ -136,6 +136,9 @@ pub(crate) struct Control {
     waker: OnceLock<Arc<Waker>>,
     /// Requests that the end of the serving has cut off: by the serving thread, or, where they run on it, by themselves.
     cuts: AtomicUsize,
+    /// How many servings have cut off all that was left of them: so one that has not begun by then knows it when it begins, even if the
+    /// server serves again. Written by the serving thread.
+    cutoffs: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -163,6 +166,7 @@ impl Control {
             state: Mutex::new(state),
             waker: OnceLock::new(),
             cuts: AtomicUsize::new(0),
+            cutoffs: AtomicUsize::new(0),
         }
     }
 
@@ -261,6 +265,17 @@ impl Control {
 
     pub(crate) fn set_phase(&self, phase: Phase) {
         self.phase.store(phase as u8, SeqCst);
+    }
+
+    /// All requests that have been accepted so far end.
+    pub(crate) fn cut_off(&self) {
+        // In this order: who sees that it is cut off sees by whom.
+        self.set_phase(Phase::Cut);
+        self.cutoffs.fetch_add(1, SeqCst);
+    }
+
+    pub(crate) fn cutoffs(&self) -> usize {
+        self.cutoffs.load(SeqCst)
     }
 
     /// Stops accepting and ends the requests as `stop` says, or a stop that has been asked for: the server is being closed.
@@ -376,7 +391,7 @@ mod tests {
         control.begin(true);
         let handle = ShutdownHandle::new(control.clone());
         handle.shutdown();
-        control.set_phase(Phase::Cut);
+        control.cut_off();
         handle.shutdown();
         assert_eq!(control.phase(), Phase::Cut);
     }

@@ -19,11 +19,16 @@ pub(crate) struct LiveSet {
 }
 
 impl LiveSet {
-    /// Adds a request that begins, and returns its key. It is cut off if all are.
-    pub(crate) fn insert(&self, live: &Arc<Live>) -> usize {
+    /// Adds a request that begins, and returns its key. It is cut off if all have been since it was accepted, when there had been so many
+    /// `cutoffs`.
+    pub(crate) fn insert(&self, live: &Arc<Live>, cutoffs: usize) -> usize {
         let key = lock(&self.requests).insert(live.clone());
-        if live.control.phase() == Phase::Cut {
-            live.cut_at_end();
+        if live.control.cutoffs() != cutoffs {
+            match live.control.phase() {
+                Phase::Cut => live.cut_at_end(),
+                // Another serving has begun, which has not cut it off.
+                _ => _ = live.cut(),
+            }
         }
         key
     }
@@ -81,7 +86,7 @@ mod tests {
         let (control, unparker) = (Arc::new(Control::new()), Parker::for_thread(None).unparker());
         let live = Arc::new(Live::new(socket, Addr::Unix(UnixName::Unnamed), control, unparker, Instant::now()));
         let requests = LiveSet::default();
-        requests.insert(&live);
+        requests.insert(&live, 0);
         live.set_idle(true);
         peer.write_all(b"he").unwrap();
         requests.drain();

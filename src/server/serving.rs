@@ -18,7 +18,7 @@ use crate::limits::Permit;
 use crate::listener::{Incoming, Listener};
 use crate::live::Socket;
 use crate::refusals::Lack;
-use crate::shutdown::{Control, Phase};
+use crate::shutdown::Control;
 use crate::socket;
 use crate::waker::Waker;
 
@@ -212,7 +212,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
         // Asked again each time: another stop may have brought the deadline forward, or want new connections to be refused.
         self.wait_for_end(|control| control.stop().and_then(|stop| stop.cut_at))?;
         if self.service.limits.live() > 0 {
-            self.service.control.set_phase(Phase::Cut);
+            self.service.control.cut_off();
             self.service.live.cut();
             let noticed = deadline(Some(AFTER_CUT));
             self.wait_for_end(|_| noticed)?;

@@ -96,22 +96,24 @@ fn the_stack_is_as_large_as_asked_for() {
     assert_eq!(running.finish().completed, 1);
 }
 
-/// It waited for its loop, which was held up.
+/// It waited for its loop, which was held up; meanwhile the server may have begun to serve again.
 #[test]
 fn a_request_that_begins_after_the_cut_is_cut() {
-    for kind in ["tcp4", "unix_stream"] {
+    for (kind, serves_again) in [("tcp4", false), ("tcp4", true), ("unix_stream", false), ("unix_stream", true)] {
         let place = Cell::named("event_loop", kind).place();
         let (began, beginning) = unbounded();
         let (open, gate) = bounded::<()>(0);
-        let running = Running::start(bind_with(&place, EventLoop::new(2), move |request: &mut Request| {
+        let server = bind_with(&place, EventLoop::new(2), move |request: &mut Request| {
             let mut way = [0];
             request.read_exact(&mut way)?;
             let _ = began.send(());
             match &way {
                 b"h" => Ok(_ = gate.recv()),
+                b"e" => request.write_all(&way),
                 _ => request.sleep(PATIENCE * 2),
             }
-        }));
+        });
+        let running = Running::start(server.shutdown_deadline(Duration::ZERO));
         // By turns on the serving thread's loop and on the other one, which the second one holds up.
         let clients = [b"s", b"h", b"s", b"s"].map(|way| {
             let number = running.stats().accepted;
@@ -121,11 +123,20 @@ fn a_request_that_begins_after_the_cut_is_cut() {
         });
         (0..3).for_each(|_| receive("the beginning of a request", &beginning));
         let monitor = running.monitor.clone();
-        running.handle.drain(Duration::ZERO);
-        let (server, served) = running.ended();
+        let (mut server, served) = running.stop();
         assert_eq!(served.cut, 3);
-        drop(open);
-        until("nothing is left", || monitor.stats().live == 0);
+        if serves_again {
+            let again = Running::start(server);
+            assert_eq!(Client::sending(&again.addr, b"e").read_all(), b"e");
+            drop(open);
+            until("nothing is left", || monitor.stats().live == 0);
+            let served;
+            (server, served) = again.stop();
+            assert_eq!(served.cut, 0);
+        } else {
+            drop(open);
+            until("nothing is left", || monitor.stats().live == 0);
+        }
         assert_eq!(close(server).cut, 3);
         drop(clients);
     }
