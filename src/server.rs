@@ -85,9 +85,9 @@ pub struct Served {
     pub accepted: u64,
     /// Requests that were still in progress at the deadline, and were cut off.
     pub cut: usize,
-    /// Of these, the ones that have not even ended 100 ms later: their handlers compute, wait for a lock or a condition that does not
-    /// hear of a cut (see [`sync`](crate::sync#when-the-server-ends)), or block outside of this crate's calls. On closing, threads that
-    /// have not ended.
+    /// Requests that have not even ended 100 ms later: their handlers compute, wait for a lock or a condition that does not hear of a
+    /// cut (see [`sync`](crate::sync#when-the-server-ends)), or block outside of this crate's calls; or they wait for an event loop that
+    /// is held up so, and are cut off when they begin. On closing, threads that have not ended.
     pub unfinished: usize,
 }
 
