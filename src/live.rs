@@ -139,14 +139,21 @@ impl Live {
 
     /// Cuts the request off because the server's end leaves it no more time, and counts that.
     pub(crate) fn cut_at_end(&self) {
-        if self.cut() {
-            self.control.count_cut();
+        {
+            // The serving thread may do this, and the request, and what it has spawned: it is counted once, and before any of them sees it
+            // and ends, or the serving could be over by then.
+            let _siblings = lock(&self.siblings);
+            if !self.is_cut() {
+                self.control.count_cut();
+                self.cut.store(true, SeqCst);
+            }
         }
+        self.cut();
     }
 
-    /// Cuts the request off: all its I/O fails from now on, and what waits does so at once. `true` the first time.
-    pub(crate) fn cut(&self) -> bool {
-        let first = !self.cut.swap(true, SeqCst);
+    /// Cuts the request off: all its I/O fails from now on, and what waits does so at once.
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, SeqCst);
         if let Socket::Connection(fd) = &self.socket {
             socket::shutdown_both(fd.as_fd());
         }
@@ -157,7 +164,6 @@ impl Live {
         if let Some(outbox) = self.outbox() {
             outbox.wake_writers();
         }
-        first
     }
 
     /// For something that is to be cut off with the request, also when that is over.
@@ -299,7 +305,21 @@ fn cut_off() -> io::Error {
 mod tests {
     use super::*;
     use crate::addr::UnixName;
-    use crate::park::Parker;
+    use crate::park::{Listening, Parker, TaskId};
+
+    /// The handler may be the one who hears of it, and the last one that its serving waits for.
+    #[test]
+    fn a_cut_is_counted_once_and_before_it_is_told() {
+        let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (control, counted) = (Arc::new(Control::new()), crossbeam_channel::unbounded());
+        let its_control = control.clone();
+        let counts = Listening(move |_| counted.0.send(its_control.take_cuts()).unwrap());
+        let (peer, unparker) = (Addr::Unix(UnixName::Unnamed), Unparker::new(Arc::new(counts), TaskId(0)));
+        let live = Live::new(Socket::Connection(socket.into()), peer, control, unparker, Instant::now());
+        live.cut_at_end();
+        live.cut_at_end();
+        assert_eq!(counted.1.try_iter().collect::<Vec<_>>(), [1, 0]);
+    }
 
     /// It has been cut off before it spawns for the first time, and ends before what it spawns.
     #[test]

@@ -27,7 +27,7 @@ impl LiveSet {
             match live.control.phase() {
                 Phase::Cut => live.cut_at_end(),
                 // Another serving has begun, which has not cut it off.
-                _ => _ = live.cut(),
+                _ => live.cut(),
             }
         }
         key
