@@ -67,7 +67,7 @@ impl Stacks {
         }
         let (mapping, index) = self.slot()?;
         let bottom = mapping.start.as_ptr() as usize + index * self.stride;
-        self.install_guard(bottom)?;
+        self.install_guard(&mapping, bottom)?;
         if let Some((_, carved)) = &mut self.carving {
             *carved = index + 1;
         }
@@ -105,7 +105,7 @@ impl Stacks {
     }
 
     /// Makes the lowest page of a stack fault when touched. A stack is never handed out without.
-    fn install_guard(&mut self, bottom: usize) -> io::Result<()> {
+    fn install_guard(&mut self, mapping: &Mapping, bottom: usize) -> io::Result<()> {
         if self.guard == Guard::Install {
             match install_guard(bottom, self.page) {
                 // Linux before 6.13 does not know the advice, nor do some emulators.
@@ -113,7 +113,7 @@ impl Stacks {
                 done => return done,
             }
         }
-        protect_guard(bottom, self.page)
+        mapping.protect_guard(bottom)
     }
 }
 
@@ -173,7 +173,12 @@ pub(crate) struct Mapping {
     /// Bytes of one stack, the lowest `page` of which are its guard.
     stride: usize,
     page: usize,
+    /// How many of its guards `mprotect` has made.
+    protected: Cell<usize>,
 }
+
+/// Guards made by `mprotect` in all the mappings of this process.
+static PROTECTED: AtomicUsize = AtomicUsize::new(0);
 
 /// Address space is not memory: most of a stack is never touched. (Only Linux counts it unless it is told.)
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -198,7 +203,26 @@ impl Mapping {
         unsafe {
             libc::madvise(start.as_ptr().cast(), len, libc::MADV_NOHUGEPAGE)
         };
-        Ok(Mapping { start, len, stride, page })
+        Ok(Mapping { start, len, stride, page, protected: Cell::new(0) })
+    }
+
+    /// Makes the page a guard by `mprotect`, unless there are too many already.
+    fn protect_guard(&self, bottom: usize) -> io::Result<()> {
+        if PROTECTED.fetch_add(1, Ordering::Relaxed) >= protect_limit() {
+            PROTECTED.fetch_sub(1, Ordering::Relaxed);
+            let message =
+                "no more coroutine stacks: each takes two map entries, and vm.max_map_count is nearly reached";
+            return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
+        }
+        // SAFETY: as in `install_guard`.
+        let protected = check(unsafe { libc::mprotect(bottom as *mut _, self.page, libc::PROT_NONE) });
+        match protected {
+            Ok(()) => self.protected.set(self.protected.get() + 1),
+            Err(_) => {
+                PROTECTED.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        protected
     }
 
     /// Runs `call`, which runs a coroutine on a stack of this mapping: a fault at a guard is its overflow.
@@ -226,6 +250,7 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the mapping is this value's, and every stack in it holds a reference to this value, so none is left.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+        PROTECTED.fetch_sub(self.protected.get(), Ordering::Relaxed);
     }
 }
 
@@ -246,19 +271,6 @@ fn install_guard(bottom: usize, page: usize) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn install_guard(_: usize, _: usize) -> io::Result<()> {
     Err(io::Error::from_raw_os_error(libc::EINVAL))
-}
-
-fn protect_guard(bottom: usize, page: usize) -> io::Result<()> {
-    /// Guards made by `mprotect` in this process. A pool that is dropped does not lower it: the limit then errs on the
-    /// safe side.
-    static PROTECTED: AtomicUsize = AtomicUsize::new(0);
-    if PROTECTED.fetch_add(1, Ordering::Relaxed) >= protect_limit() {
-        PROTECTED.fetch_sub(1, Ordering::Relaxed);
-        let message = "no more coroutine stacks: each takes two map entries, and vm.max_map_count is nearly reached";
-        return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
-    }
-    // SAFETY: as in `install_guard`.
-    check(unsafe { libc::mprotect(bottom as *mut _, page, libc::PROT_NONE) })
 }
 
 /// How many guards `mprotect` may make: half the map entries, less a reserve for everything else in the process.
@@ -283,7 +295,8 @@ fn name_overflows() {
     extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
         // SAFETY: the system passes the description of the fault, in which the address is set for these signals.
         let address = unsafe { (*info).si_addr() } as usize;
-        // SAFETY: `Mapping::watching` borrows the mapping for as long as it can be seen here; nothing writes to it.
+        // SAFETY: `Mapping::watching` borrows the mapping for as long as it can be seen here; nothing
+        // writes to what is read of it.
         let mapping = unsafe { WATCHED.get().as_ref() };
         if let Some(mapping) = mapping.filter(|mapping| mapping.is_guard(address)) {
             say_overflow(mapping.stride - mapping.page);
@@ -397,6 +410,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The limit is on those that are there: a server may be activated again and again, and what the kernel has refused it may give
+    /// later.
+    #[test]
+    fn guards_count_until_their_pool_is_gone() {
+        // More than all the other tests have at a time.
+        const MANY: usize = 4096;
+        let protected = || PROTECTED.load(Ordering::Relaxed);
+        let mut stacks = Stacks::new(1);
+        stacks.guard = Guard::Protect;
+        let taken: Vec<Stack> = (0..MANY).map(|_| stacks.acquire().unwrap()).collect();
+        assert!(protected() >= MANY);
+        for _ in 0..MANY {
+            // Not the address of a page.
+            let error = taken[0].mapping.protect_guard(1).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+        }
+        drop((taken, stacks));
+        assert!(protected() < MANY, "{} guards are left", protected());
     }
 
     #[test]
