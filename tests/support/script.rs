@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Runs a script, which must succeed. Where there is no `python3`, it is skipped.
+/// Runs a script, which must succeed. Where there is no `python3`, it is skipped, and this is false.
 #[track_caller]
-pub fn run(name: &str, arguments: &[&str]) {
+pub fn run(name: &str, arguments: &[&str]) -> bool {
     if !has_python() {
         println!("skipped: there is no python3 here");
-        return;
+        return false;
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(name);
     let output =
@@ -16,6 +16,7 @@ pub fn run(name: &str, arguments: &[&str]) {
     let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     print!("{stdout}");
     assert!(output.status.success(), "{name} {arguments:?}: {}\n{stderr}", output.status);
+    true
 }
 
 /// Whether `python3` is a program that runs, and new enough for the scripts.
