@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use socketserver::backend::{BackendName, EventLoop, Threading};
 use socketserver::listener::{Bind, Listener, Tcp, UnixStream};
-use socketserver::{AnyServer, Server};
+use socketserver::{AnyServer, Request, Server};
 
 use support::cell::{Cell, Kind, bind_with};
 use support::child::{in_child, keep_log, kept_lines};
@@ -128,6 +128,32 @@ fn without_a_stack_a_request_is_refused() {
         // Each stack would need more than what is left.
         let backend = EventLoop::new(1).stack_size(1 << 30);
         out_of_memory(|place| bind_with(place, backend, echo));
+    });
+}
+
+/// Whoever joins it hears of that. One line says so.
+#[test]
+fn without_a_stack_what_a_request_has_spawned_does_not_run() {
+    in_child(|| {
+        keep_log();
+        let place = Cell { backend: BackendName::EventLoop, kind: Kind::Tcp4 }.place();
+        let backend = EventLoop::new(1).stack_size(1 << 30);
+        let running = Running::start(bind_with(&place, backend, |request: &mut Request| {
+            request.read_exact(&mut [0])?;
+            for _ in 0..3 {
+                assert!(socketserver::spawn(|| ())?.join().is_err());
+            }
+            request.write_all(b"done")
+        }));
+        let limit = getrlimit(Resource::As);
+        // After the request's own stack it is too little for another one.
+        let room = 3 << 29;
+        setrlimit(Resource::As, Rlimit { current: Some(address_space() + room), maximum: limit.maximum }).unwrap();
+        assert_eq!(Client::connect(&running.addr).ask(b"?"), b"done");
+        setrlimit(Resource::As, limit).unwrap();
+        running.finish();
+        let lines = kept_lines("no stack");
+        assert_eq!(lines.len(), 1, "one line for the episode: {lines:?}");
     });
 }
 

@@ -19,6 +19,7 @@ use super::inbox::{Inbox, Message, SOURCES};
 use super::timers::Timers;
 use crate::catch::{Failed, catch};
 use crate::coroutine::{Coroutine, Pause, Stack, Stacks, this_thread};
+use crate::episode::Episode;
 use crate::job::Job;
 use crate::park::{self, Context, Home, Parker, Sibling, TaskId, TaskParker};
 use crate::readiness::Readiness;
@@ -45,6 +46,8 @@ pub(super) struct Reactor {
     ready: Vec<usize>,
     timers: Timers,
     stacks: Stacks,
+    /// Of stacks, for what runs beside requests.
+    shortage: Episode,
     /// Datagrams that have come together: they start when all have been received, so that the kernel's code and the handlers' take turns
     /// less often. (An echo of 64 bytes then costs 3 % less.)
     datagrams: Vec<Job>,
@@ -105,6 +108,7 @@ impl Reactor {
             ready: Vec::new(),
             timers: Timers::default(),
             stacks: Stacks::new(stack_size),
+            shortage: Episode::default(),
             datagrams: Vec::new(),
             answers: Rc::default(),
             home: Rc::new(inbox.clone()),
@@ -203,7 +207,10 @@ impl Reactor {
         match self.stacks.acquire() {
             Ok(stack) => self.run_task(stack, Kind::Sibling, |parker| sibling.run(parker)),
             Err(error) => {
-                log::warn!("no stack for a coroutine: {error}");
+                if self.shortage.trouble() {
+                    log::warn!("no stack for what a request has spawned, and whatever follows: {error}");
+                }
+                log::debug!("no stack for a coroutine: {error}");
                 discard(sibling);
             }
         }
