@@ -246,6 +246,8 @@ fn drain_without_descriptors(running: Running) -> AnyServer {
 
 /// Takes all descriptors that this process may have, after it has lowered their number.
 fn hoard_descriptors() -> Vec<std::fs::File> {
+    // Accepting takes one for a moment, also where there is nobody to accept.
+    support::until("the server waits", support::descriptors::others_are_asleep);
     let limit = getrlimit(Resource::Nofile);
     let few = support::descriptors::open_descriptors() as u64 + 20;
     setrlimit(Resource::Nofile, Rlimit { current: Some(few), maximum: limit.maximum }).unwrap();

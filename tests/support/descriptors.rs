@@ -36,6 +36,14 @@ pub fn is_asleep(thread: rustix::thread::Pid) -> bool {
     fs::read_to_string(path).is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S")))
 }
 
+/// Whether all other threads of this process wait for something.
+pub fn others_are_asleep() -> bool {
+    let me = rustix::thread::gettid();
+    let threads = fs::read_dir("/proc/self/task").expect("Linux shows the threads");
+    let mut threads = threads.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    threads.all(|thread| rustix::thread::Pid::from_raw(thread).is_some_and(|thread| thread == me || is_asleep(thread)))
+}
+
 /// Bytes of memory that this process has touched and not given back.
 pub fn resident_bytes() -> usize {
     let pages = fs::read_to_string("/proc/self/statm").expect("Linux shows the memory");
