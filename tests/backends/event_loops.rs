@@ -115,13 +115,13 @@ fn a_request_that_begins_after_the_cut_is_cut() {
         });
         let running = Running::start(server.shutdown_deadline(Duration::ZERO));
         // By turns on the serving thread's loop and on the other one, which the second one holds up.
-        let clients = [b"s", b"h", b"s", b"s"].map(|way| {
-            let number = running.stats().accepted;
+        let clients = [b"s", b"h", b"s"].map(|way| {
             let client = Client::sending(&running.addr, way);
-            until("it is accepted", || running.stats().accepted > number);
+            receive("the beginning of a request", &beginning);
             client
         });
-        (0..3).for_each(|_| receive("the beginning of a request", &beginning));
+        let late = Client::sending(&running.addr, b"s");
+        until("the last one is accepted", || running.stats().accepted == 4);
         let monitor = running.monitor.clone();
         let (mut server, served) = running.stop();
         assert_eq!(served.cut, 3);
@@ -138,7 +138,7 @@ fn a_request_that_begins_after_the_cut_is_cut() {
             until("nothing is left", || monitor.stats().live == 0);
         }
         assert_eq!(close(server).cut, 3);
-        drop(clients);
+        drop((clients, late));
     }
 }
 
