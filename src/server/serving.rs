@@ -182,7 +182,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
     fn admit(&mut self, peer: &Addr) -> Result<Permit, Lack> {
         let limits = &self.service.limits;
         limits.admit(peer.ip()).or_else(|_| {
-            // The backend may have replies to this peer that wait to be sent with others.
+            // The backend may have datagrams of this peer, or replies to it, that wait for others.
             self.backend.service_actions();
             limits.admit(peer.ip())
         })
