@@ -9,6 +9,7 @@ mod parker;
 use std::cell::{Cell, OnceCell};
 use std::io;
 use std::os::fd::AsFd;
+use std::ptr;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -227,14 +228,16 @@ impl Context {
     #[inline]
     pub(crate) fn wait_as(
         &self,
-        live: Option<&Live>,
+        live: Option<&Arc<Live>>,
         own: Readiness,
         other: Option<Interest<'_>>,
         until: Option<Instant>,
     ) -> io::Result<()> {
         let own = live.filter(|_| own != Readiness::NONE).map(|live| (live.socket.as_fd(), own));
-        let cut_at = live.and_then(Live::cut_at);
-        let seen = self.parker.park(own, other, earlier(until, cut_at))?;
+        let cut_at = live.and_then(|live| live.cut_at());
+        // A request keeps its reference beside what else it needs.
+        let uses = live.map_or([ptr::null(); 2], |live| [(&raw const *live).cast(), Arc::as_ptr(live).cast()]);
+        let seen = self.parker.park(own, other, earlier(until, cut_at), uses)?;
         self.budget.set(BUDGET);
         self.learn(seen);
         if let Some(live) = live.filter(|_| cut_at.is_some()) {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr;
 use std::rc::Rc;
 use std::sync::atomic::{Ordering::SeqCst, fence};
 use std::sync::{Arc, OnceLock};
@@ -43,19 +44,21 @@ impl Parker {
     }
 
     /// Waits until one of the sockets is ready, until the deadline, or until unparked. Returns how the request's `own` socket is
-    /// known to be ready, which may be not at all. A coroutine does not watch the `other`.
+    /// known to be ready, which may be not at all. A coroutine does not watch the `other`; it is resumed a little faster if it says what it
+    /// `uses` then.
     #[inline]
     pub(super) fn park(
         &self,
         own: Option<Interest<'_>>,
         other: Option<Interest<'_>>,
         until: Option<Instant>,
+        uses: [*const (); 2],
     ) -> io::Result<Readiness> {
         match self {
             Parker::Thread(home) => home.park(own, other, until),
             Parker::Task(task) => {
                 let interest = own.map_or(Readiness::NONE, |(_, interest)| interest);
-                task.suspend(Pause::Park { interest, until })
+                task.suspend(Pause::Park { interest, until }, uses)
             }
         }
     }
@@ -64,7 +67,7 @@ impl Parker {
     pub(super) fn yield_now(&self) -> io::Result<Readiness> {
         match self {
             Parker::Thread(_) => Ok(Readiness::NONE),
-            Parker::Task(task) => task.suspend(Pause::Yield),
+            Parker::Task(task) => task.suspend(Pause::Yield, [ptr::null(); 2]),
         }
     }
 
@@ -109,10 +112,11 @@ pub(crate) struct TaskParker {
 }
 
 impl TaskParker {
-    /// Suspends the coroutine, while others of its thread run in contexts of their own.
+    /// Suspends the coroutine, while others of its thread run in contexts of their own. Then it `uses` what is at these places, and this.
     #[inline]
-    fn suspend(&self, pause: Pause) -> io::Result<Readiness> {
-        super::step_aside(|| self.suspender.suspend(pause))
+    fn suspend(&self, pause: Pause, uses: [*const (); 2]) -> io::Result<Readiness> {
+        let [first, second] = uses;
+        super::step_aside(|| self.suspender.suspend(pause, [first, second, (&raw const *self).cast()]))
     }
 }
 

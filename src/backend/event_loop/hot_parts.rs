@@ -14,7 +14,10 @@ pub struct Switching(Coroutine);
 impl Switching {
     pub fn start() -> io::Result<Switching> {
         let stack = Stacks::new(STACK_SIZE).acquire()?;
-        Ok(Switching(Coroutine::new(stack, |suspender| while suspender.suspend(Pause::Yield).is_ok() {})))
+        Ok(Switching(Coroutine::new(
+            stack,
+            |suspender| while suspender.suspend(Pause::Yield, [std::ptr::null(); 3]).is_ok() {},
+        )))
     }
 
     /// Goes there and comes back.
