@@ -85,8 +85,10 @@ fn measure_group(
         });
         let mut able: Vec<_> = able.collect();
         // With many connections, it matters by several percent who comes first: so each does in turn.
-        let firsts = able.len().max(1);
-        able.rotate_left((round - 1) % firsts);
+        if !able.is_empty() {
+            let first = (round - 1) % able.len();
+            able.rotate_left(first);
+        }
         for together in able.chunks_mut(group.together) {
             let launches: Vec<_> = together.iter().map(|(_, launch, _)| *launch).collect();
             let samples = measure(&launches, traffic, method, cores, interrupt);
