@@ -124,10 +124,19 @@ mod datagrams {
     table! {
         event_loop [udp4 udp6 unix_datagram] => {
             answers:
-                datagrams_are_received_before_the_first_is_served
+                each_of_a_few_datagrams_is_served_before_the_next_is_received
                 a_reply_that_cannot_be_sent_fails_its_request_alone
-                a_limit_does_not_concern_replies_that_wait_for_others
                 a_request_that_is_handled_alone_has_its_reply;
+        }
+    }
+}
+
+mod udp {
+    table! {
+        event_loop [udp4 udp6] => {
+            answers:
+                many_datagrams_are_received_before_the_first_is_served
+                a_limit_does_not_concern_datagrams_that_wait_for_others;
         }
     }
 }

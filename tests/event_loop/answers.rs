@@ -1,14 +1,14 @@
-//! Datagrams that came together, which are received together, and whose replies leave together.
+//! Datagrams that came together, which are received together where they are many, and whose replies leave together.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::os::unix::net::UnixDatagram;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 
 use socketserver::backend::EventLoop;
 use socketserver::{Activity, Failure, Hooks, Monitor, Request, ShutdownHandle};
 
-use crate::support::cell::{Cell, bind_with};
+use crate::support::cell::{Cell, Place, bind_with};
 use crate::support::client::Client;
 use crate::support::record::Record;
 use crate::support::running::{Running, close};
@@ -26,23 +26,79 @@ impl Hooks for Told {
 }
 
 /// Each handler replies with how many have been received.
-pub fn datagrams_are_received_before_the_first_is_served(cell: Cell) {
-    const DATAGRAMS: u8 = 5;
-    let place = cell.place();
-    let monitor = Arc::new(OnceLock::<Monitor>::new());
-    let its_monitor = monitor.clone();
-    let server = bind_with(&place, EventLoop::new(1), move |request: &mut Request| {
-        let accepted = its_monitor.get().map_or(0, |monitor| monitor.stats().accepted);
-        request.write_all(&[accepted as u8])
-    });
-    monitor.get_or_init(|| server.monitor());
-    let running = Running::start(server);
-    running.handle.pause();
-    let mut client = Client::connect(&running.addr);
-    (0..DATAGRAMS).for_each(|_| client.write_all(b"how many").unwrap());
-    running.handle.resume();
-    (0..DATAGRAMS).for_each(|_| assert_eq!(client.packet(), [DATAGRAMS]));
-    assert_eq!(running.finish().completed, u64::from(DATAGRAMS));
+pub fn each_of_a_few_datagrams_is_served_before_the_next_is_received(cell: Cell) {
+    let server = Counting::start(cell, usize::MAX);
+    server.running.handle.pause();
+    let mut client = Client::connect(&server.running.addr);
+    (0..5).for_each(|_| client.write_all(b"how many").unwrap());
+    server.running.handle.resume();
+    (1..=5).for_each(|count| assert_eq!(client.packet(), [count]));
+    assert_eq!(server.running.finish().completed, 5);
+}
+
+pub fn many_datagrams_are_received_before_the_first_is_served(cell: Cell) {
+    assert_replies_after_many(cell, usize::MAX, [MANY + 5; 5]);
+}
+
+/// A limit is for what runs at a time: of a peer's datagrams that come together, each is served when the one before has been, and the next
+/// has come.
+pub fn a_limit_does_not_concern_datagrams_that_wait_for_others(cell: Cell) {
+    assert_replies_after_many(cell, 1, [MANY + 2, MANY + 3, MANY + 4, MANY + 5, MANY + 5]);
+}
+
+/// As many as are taken in one turn, which is many.
+const MANY: u8 = 64;
+
+/// What a server replies to five datagrams of one turn, with so many requests of a peer at a time, if many came in the turn before.
+#[track_caller]
+fn assert_replies_after_many(cell: Cell, max_per_peer: usize, counts: [u8; 5]) {
+    let server = Counting::start(cell, max_per_peer);
+    server.running.handle.pause();
+    let mut client = Client::connect(&server.running.addr);
+    (1..MANY).for_each(|_| client.write_all(b"how many").unwrap());
+    // The last one of its turn, so that those that come meanwhile have the next one for themselves.
+    client.write_all(b"hold").unwrap();
+    server.running.handle.resume();
+    server.held.recv_timeout(PATIENCE).expect("the last one is served");
+    (0..5).for_each(|_| client.write_all(b"how many").unwrap());
+    server.release.send(()).unwrap();
+    (1..=MANY).for_each(|count| assert_eq!(client.packet(), [count]));
+    for count in counts {
+        assert_eq!(client.packet(), [count]);
+    }
+    let stats = server.running.finish();
+    assert_eq!((stats.completed, stats.refused), (u64::from(MANY) + 5, 0));
+}
+
+/// A server on one event loop that replies with how many datagrams it has received. One that says `hold` holds the loop.
+struct Counting {
+    running: Running,
+    held: mpsc::Receiver<()>,
+    release: mpsc::Sender<()>,
+    _place: Place,
+}
+
+impl Counting {
+    fn start(cell: Cell, max_per_peer: usize) -> Counting {
+        let place = cell.place();
+        let monitor = Arc::new(OnceLock::<Monitor>::new());
+        let its_monitor = monitor.clone();
+        let (holds, held) = mpsc::channel();
+        let (release, released) = mpsc::channel();
+        let gate = Mutex::new((holds, released));
+        let server = bind_with(&place, EventLoop::new(1), move |request: &mut Request| {
+            if request.fill_buf()? == b"hold" {
+                let (holds, released) = &*gate.lock().unwrap();
+                let _ = holds.send(());
+                let _ = released.recv();
+            }
+            let received = its_monitor.get().map_or(0, |monitor| monitor.stats().accepted);
+            request.write_all(&[received as u8])
+        });
+        monitor.get_or_init(|| server.monitor());
+        let running = Running::start(server.max_per_peer(max_per_peer));
+        Counting { running, held, release, _place: place }
+    }
 }
 
 /// A reply that no datagram can carry fails its own request, wherever it is among the others.
@@ -76,23 +132,6 @@ pub fn a_reply_that_cannot_be_sent_fails_its_request_alone(cell: Cell) {
     let stats = running.finish();
     assert_eq!((stats.completed, stats.failed), (CLIENTS as u64 - 5, 5));
     assert_eq!(failures.events().len(), 5);
-}
-
-/// A limit is for what runs at a time: of a peer's datagrams that come together, each is served when the one before has been.
-pub fn a_limit_does_not_concern_replies_that_wait_for_others(cell: Cell) {
-    let place = cell.place();
-    let running = Running::start(bind_with(&place, EventLoop::new(1), echo).max_per_peer(1).max_connections(2));
-    running.handle.pause();
-    let mut client = Client::connect(&running.addr);
-    for number in 0..10 {
-        client.write_all(&[number]).unwrap();
-    }
-    running.handle.resume();
-    for number in 0..10 {
-        assert_eq!(client.packet(), [number]);
-    }
-    let stats = running.finish();
-    assert_eq!((stats.completed, stats.refused), (10, 0));
 }
 
 /// A single request's peer has no room for the reply at first: the call that serves it waits.

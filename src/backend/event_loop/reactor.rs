@@ -34,6 +34,10 @@ const ALL: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::P
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const ALL: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
+/// After a turn in which as many datagrams came, those of the next are received before the first is served. Where fewer come, their peers
+/// would wait for one another, and the server for all of them.
+const MANY: usize = 16;
+
 /// Events taken from the kernel in one turn.
 const EVENTS: usize = 1024;
 
@@ -48,9 +52,12 @@ pub(super) struct Reactor {
     stacks: Stacks,
     /// Of stacks, for what runs beside requests.
     shortage: Episode,
-    /// Datagrams that have come together: they start when all have been received, so that the kernel's code and the handlers' take turns
-    /// less often. (An echo of 64 bytes then costs 3 % less.)
+    /// Datagrams that have come together, where many do: they start when all have been received, so that the kernel's code and the handlers'
+    /// take turns less often. (An echo of 64 bytes then costs up to 3 % less.)
     datagrams: Vec<Job>,
+    /// How many datagrams have come in this turn, and whether many came in the one before.
+    came: usize,
+    many_came: bool,
     /// Replies to datagrams, left by the coroutines of their requests for the loop to send.
     answers: Rc<Answers>,
     inbox: Arc<Inbox>,
@@ -110,6 +117,8 @@ impl Reactor {
             stacks: Stacks::new(stack_size),
             shortage: Episode::default(),
             datagrams: Vec::new(),
+            came: 0,
+            many_came: false,
             answers: Rc::default(),
             home: Rc::new(inbox.clone()),
             inbox,
@@ -148,10 +157,19 @@ impl Reactor {
         let _ = self.poll.registry().deregister(&mut SourceFd(&listener.as_raw_fd()));
     }
 
-    /// Takes a request that has come to this loop. A datagram waits for others: until the next turn, or
+    /// Takes a request that has come to this loop. A datagram may wait for others: until the next turn, or
     /// [`serve_datagrams`](Reactor::serve_datagrams).
     pub(super) fn take(&mut self, job: Job) {
-        if job.connection().is_some() { self.start(job) } else { self.datagrams.push(job) }
+        if job.connection().is_some() {
+            return self.start(job);
+        }
+        self.came += 1;
+        if self.many_came {
+            self.datagrams.push(job);
+        } else {
+            self.start(job);
+            self.send_answers();
+        }
     }
 
     /// Starts the datagrams that have come, and sends what their handlers have replied.
@@ -252,6 +270,8 @@ impl Reactor {
         } else {
             Some(Duration::ZERO)
         };
+        self.many_came = self.came >= MANY;
+        self.came = 0;
         self.inbox.pulse.rest();
         let polled = self.poll.poll(&mut self.events, timeout);
         // Before anything runs, be it a request that is accepted after this turn.
