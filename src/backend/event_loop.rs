@@ -1,6 +1,7 @@
 //! [`EventLoop`]: a coroutine for each request.
 
 mod answers;
+mod datagrams;
 #[cfg(feature = "hot-parts")]
 pub mod hot_parts;
 mod inbox;
