@@ -136,7 +136,8 @@ mod udp {
         event_loop [udp4 udp6] => {
             answers:
                 many_datagrams_are_received_before_the_first_is_served
-                a_limit_does_not_concern_datagrams_that_wait_for_others;
+                a_limit_does_not_concern_datagrams_that_wait_for_others
+                datagrams_that_wait_for_others_take_room;
         }
     }
 }

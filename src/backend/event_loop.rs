@@ -145,7 +145,7 @@ impl EventLoop {
     /// go, and after about how long. The watch is kept by a thread of its own, which sleeps while the loops do. It warns of one that never
     /// lets go, too.
     ///
-    /// In a program that has no other thread it costs 1 to 3 % of an echo of 64 bytes: with a second one, Linux counts the uses of a
+    /// In a program that has no other thread it costs up to 3 % of an echo of 64 bytes: with a second one, Linux counts the uses of a
     /// descriptor in each system call.
     pub fn watchdog(mut self, limit: Option<Duration>) -> EventLoop {
         self.watchdog = limit.map(Watchdog::new);
