@@ -39,7 +39,7 @@ pub struct Job {
 impl Job {
     pub(crate) fn new(incoming: Incoming, service: Arc<Service>, permit: Permit) -> Job {
         let cutoffs = service.control.cutoffs();
-        Job { waiting: Some((Ticket { service, permit }, incoming)), cutoffs }
+        Job { waiting: Some((Ticket { service, permit, key: None }, incoming)), cutoffs }
     }
 
     /// Serves the request on the calling thread: makes the handler, calls `setup`, `handle` and `finish`, reports a failure,
@@ -55,13 +55,14 @@ impl Job {
 
     /// Serves the request in a context that runs nothing else. The reply to a datagram is left to the caller.
     pub(crate) fn run_in(mut self, context: &Rc<Context>, began: Instant) -> Option<Answer> {
-        let (ticket, incoming) = self.waiting.take()?;
-        let service = &*ticket.service;
+        let (mut ticket, incoming) = self.waiting.take()?;
         let timeout = incoming.timeout;
         let unparker = context.parker.unparker();
-        let live = Arc::new(Live::new(incoming.socket, incoming.peer, service.control.clone(), unparker, began));
+        let control = ticket.service.control.clone();
+        let live = Arc::new(Live::new(incoming.socket, incoming.peer, control, unparker, began));
         context.begin(&live);
-        let key = service.live.insert(&live, self.cutoffs);
+        ticket.key = Some(ticket.service.live.insert(&live, self.cutoffs));
+        let service = &*ticket.service;
         let mut request = match incoming.packet {
             None => Request::connection(live, context.clone()),
             Some(packet) => Request::datagram(live, context.clone(), packet, incoming.truncated),
@@ -78,9 +79,8 @@ impl Job {
             reply
         });
         if let Some(reply) = reply {
-            return Some(Answer { ticket, key, reply });
+            return Some(Answer { ticket, reply });
         }
-        service.live.remove(key);
         log::debug!("closed {}", request.peer_addr());
         None
     }
@@ -117,10 +117,15 @@ impl fmt::Debug for Job {
 struct Ticket {
     service: Arc<Service>,
     permit: Permit,
+    /// Where the request is in the list of those in progress, once it has begun.
+    key: Option<usize>,
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.service.live.remove(key);
+        }
         self.service.limits.release(&self.permit);
     }
 }

@@ -16,8 +16,6 @@ use crate::socket;
 #[must_use = "the reply is to be sent"]
 pub(crate) struct Answer {
     pub(super) reply: Reply,
-    /// Where the request is in the list of those in progress.
-    pub(super) key: usize,
     pub(super) ticket: Ticket,
 }
 
@@ -59,7 +57,6 @@ impl Answer {
     fn end(&self, outcome: Result<(), Failed>) {
         let service = &self.ticket.service;
         service.report(&self.reply.live, outcome);
-        service.live.remove(self.key);
         log::debug!("closed {}", self.reply.live.peer);
     }
 }

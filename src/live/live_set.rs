@@ -34,7 +34,9 @@ impl LiveSet {
     }
 
     pub(crate) fn remove(&self, key: usize) {
-        lock(&self.requests).try_remove(key);
+        // Dropped without the lock: this may be what closes the socket.
+        let removed = lock(&self.requests).try_remove(key);
+        drop(removed);
     }
 
     /// Ends the idle requests.

@@ -227,7 +227,10 @@ impl Reactor {
         let id = task_id(slot, number);
         self.started = number.wrapping_add(1);
         let home = self.home.clone();
-        let coroutine = Coroutine::new(stack, move |suspender| body(Parker::Task(TaskParker { suspender, home, id })));
+        let coroutine = Coroutine::new(stack, move |suspender| {
+            // What a request leaves to panic is the program's logger. That must not cost the loop.
+            let _ = catch(|| body(Parker::Task(TaskParker { suspender, home, id })));
+        });
         let none = Readiness::NONE;
         self.tasks.insert(Task { coroutine, kind, number, interest: none, seen: none, queued: false });
         // Room for all, and for all once more while those are resumed: so no message allocates.
