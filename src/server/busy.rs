@@ -22,6 +22,8 @@ pub(super) struct Busy {
     pub(super) reply: Option<Vec<u8>>,
     /// Connections that have their reply and have not closed yet, with the time at which that is over.
     lingering: VecDeque<(OwnedFd, Instant)>,
+    /// When to look after them again: an event loop takes turns far more often, and each look is a call for each of them.
+    next_look: Option<Instant>,
 }
 
 impl Busy {
@@ -39,14 +41,23 @@ impl Busy {
         self.lingering.push_back((connection, Instant::now() + LINGER));
     }
 
-    /// Closes those that are through, and says when to look again.
+    /// Closes those that are through, if it is time to look, and says when to look again.
     pub(super) fn tend(&mut self) -> Option<Duration> {
         if self.lingering.is_empty() {
             return None;
         }
         let now = Instant::now();
+        let next = *self.next_look.get_or_insert(now + INTERVAL);
+        if now < next {
+            return Some(next - now);
+        }
+        self.look(now)
+    }
+
+    fn look(&mut self, now: Instant) -> Option<Duration> {
         self.lingering.retain(|(connection, until)| now < *until && !is_over(connection));
-        (!self.lingering.is_empty()).then_some(INTERVAL)
+        self.next_look = (!self.lingering.is_empty()).then(|| now + INTERVAL);
+        self.next_look.map(|_| INTERVAL)
     }
 }
 
@@ -81,14 +92,14 @@ mod tests {
     #[test]
     fn a_connection_is_kept_until_its_peer_closes() {
         let (mut busy, mut client) = turned_away();
-        assert_eq!(busy.tend(), Some(INTERVAL));
+        assert_eq!(busy.look(Instant::now()), Some(INTERVAL));
         client.write_all(b"late").unwrap();
-        assert_eq!(busy.tend(), Some(INTERVAL));
+        assert_eq!(busy.look(Instant::now()), Some(INTERVAL));
         let mut reply = String::new();
         client.read_to_string(&mut reply).unwrap();
         assert_eq!(reply, "busy");
         drop(client);
-        assert_eq!(busy.tend(), None);
+        assert_eq!(busy.look(Instant::now()), None);
     }
 
     #[test]
@@ -96,7 +107,18 @@ mod tests {
         let (mut busy, client) = turned_away();
         // With the reply unread.
         drop(client);
+        assert_eq!(busy.look(Instant::now()), None);
+    }
+
+    /// However many turns an event loop takes meanwhile.
+    #[test]
+    fn nobody_is_looked_after_more_often_than_that() {
+        let (mut busy, client) = turned_away();
+        drop(client);
+        assert!(busy.tend().is_some_and(|left| left <= INTERVAL) && busy.lingering.len() == 1);
+        busy.next_look = Some(Instant::now());
         assert_eq!(busy.tend(), None);
+        assert!(busy.lingering.is_empty() && busy.next_look.is_none());
     }
 
     #[test]
@@ -118,6 +140,6 @@ mod tests {
         let until = &mut busy.lingering[0].1;
         assert!(*until <= Instant::now() + LINGER);
         *until = Instant::now();
-        assert_eq!(busy.tend(), None);
+        assert_eq!(busy.look(Instant::now()), None);
     }
 }
