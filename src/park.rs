@@ -122,13 +122,7 @@ pub fn sleep(duration: Duration) -> io::Result<()> {
     if duration.is_zero() {
         context.yield_now();
     }
-    loop {
-        context.check()?;
-        if has_passed(until) {
-            return Ok(());
-        }
-        context.park(Activity::Sleeping, until)?;
-    }
+    context.wait_out(Activity::Sleeping, until)
 }
 
 impl Context {
@@ -200,6 +194,17 @@ impl Context {
     /// Waits until unparked or until the deadline, or for less. If this is a request, `activity` is what it does meanwhile.
     pub(crate) fn park(&self, activity: Activity, until: Option<Instant>) -> io::Result<()> {
         self.wait(activity, None, until)
+    }
+
+    /// Waits for a moment to come.
+    pub(crate) fn wait_out(&self, activity: Activity, until: Option<Instant>) -> io::Result<()> {
+        loop {
+            self.check()?;
+            if has_passed(until) {
+                return Ok(());
+            }
+            self.park(activity, until)?;
+        }
     }
 
     /// Waits until `other` is ready, until unparked or until the deadline, or for less. On a loop, which watches the request's own

@@ -10,7 +10,7 @@ use rustix::event::PollFd;
 use rustix::io::Errno;
 
 use crate::addr::{Addr, Scheme};
-use crate::deadline::{deadline, has_passed, in_time};
+use crate::deadline::{deadline, in_time};
 use crate::live::Activity;
 use crate::lock::lock;
 use crate::park::{self, Context, Home, Source};
@@ -65,7 +65,7 @@ impl Waiting {
                 }
                 // A Unix server whose queue is full: nothing tells when it has room again.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && addr.scheme() == Scheme::Unix => {
-                    wait_out(pause)?;
+                    context.wait_out(Activity::Waiting, deadline(Some(pause)))?;
                     pause = (pause * 2).min(Duration::from_millis(32));
                 }
                 // No port is free. TCP has another word for that.
@@ -206,16 +206,6 @@ impl Drop for Waiting {
             }
         }
     }
-}
-
-/// Waits for `pause`, which is no sleep of the handler's.
-fn wait_out(pause: Duration) -> io::Result<()> {
-    let (context, until) = (park::current(), deadline(Some(pause)));
-    while !has_passed(until) {
-        context.check()?;
-        context.park(Activity::Waiting, until)?;
-    }
-    Ok(())
 }
 
 fn is_ready(fd: BorrowedFd<'_>, interest: Readiness) -> io::Result<bool> {

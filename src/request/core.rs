@@ -116,14 +116,19 @@ impl Core {
         if duration.is_zero() {
             self.context.yield_now();
         }
+        self.wait_out(Activity::Sleeping, wake_at)
+    }
+
+    /// Waits for a moment to come, which fails at the request's deadline if that is earlier.
+    pub(super) fn wait_out(&self, activity: Activity, until: Option<Instant>) -> io::Result<()> {
         loop {
             self.check()?;
             let now = Instant::now();
-            if wake_at.is_some_and(|wake_at| now >= wake_at) {
+            if until.is_some_and(|until| now >= until) {
                 return Ok(());
             }
             self.check_deadline(now)?;
-            self.park(Activity::Sleeping, Readiness::NONE, earlier(wake_at, self.deadline.get()))?;
+            self.park(activity, Readiness::NONE, earlier(until, self.deadline.get()))?;
         }
     }
 

@@ -10,7 +10,8 @@ use rustix::io::Errno;
 
 use super::core::Core;
 use crate::addr::Addr;
-use crate::live::{Live, Socket};
+use crate::deadline::deadline;
+use crate::live::{Activity, Live, Socket};
 use crate::park::Context;
 use crate::readiness::Readiness;
 use crate::socket;
@@ -111,7 +112,7 @@ pub(super) fn send_to(core: &Core, bytes: &[u8], addr: &Addr) -> io::Result<usiz
             return Ok(sent);
         }
         writing.check()?;
-        core.sleep(pause)?;
+        core.wait_out(Activity::Writing, deadline(Some(pause)))?;
         pause = (pause * 2).min(Duration::from_millis(32));
     }
 }

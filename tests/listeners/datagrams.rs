@@ -10,7 +10,7 @@ use crossbeam_channel::unbounded;
 use socketserver::backend::{BackendName, EventLoop, Threading};
 use socketserver::frame::{Framing, Lines};
 use socketserver::listener::{Listener, Udp, UnixDatagram};
-use socketserver::{Addr, AnyServer, Failure, Hooks, Request, Server};
+use socketserver::{Activity, Addr, AnyServer, Failure, Hooks, Request, Server};
 
 use crate::support::cell::{Cell, Kind, Place, bind_with};
 use crate::support::client::Client;
@@ -360,6 +360,7 @@ fn a_unix_client_that_never_reads_wedges_nobody() {
         let deaf = deaf_client(&path);
         deaf.send_to(b"hello", running.addr.as_path().unwrap()).unwrap();
         let sent = receive("the request", &beginning);
+        running.wait_for_activity(Activity::Writing);
         for _ in 0..5 {
             assert_eq!(Client::connect(&running.addr).ask(b"hello"), b"hello");
         }
