@@ -21,9 +21,10 @@ use crate::one_line::one_line;
 /// | `127.0.0.1:9999` | TCP, the scheme being left out |
 ///
 /// Parsing resolves a host name with the system's resolver, which may block, and takes the first address that it
-/// gives: for `localhost`, that of one family. All interfaces are `0.0.0.0`, or `[::]` for both families. Printing is exact, but for
-/// names that are not UTF-8, empty, or have control characters, which are escaped, relative paths that begin with `@`, IPv6 flow labels,
-/// and having no name.
+/// gives: for `localhost`, that of one family. All interfaces are `0.0.0.0`, or `[::]` for both families.
+///
+/// What is printed parses to the same address, except for names that are empty, are not UTF-8 or have control characters (which are
+/// printed escaped), relative paths that begin with `@`, IPv6 flow labels, and sockets without a name.
 ///
 /// ```
 /// use socketserver::Addr;

@@ -119,8 +119,8 @@ pub trait Backend: Send {
     /// Runs a request, now or soon. While this call runs, the server accepts nothing.
     fn process_request(&mut self, job: Job);
 
-    /// Waits until there is a request to get (if `accepting`; returns `true`), the waker is rung or the timeout has passed, or
-    /// for less. A backend that runs requests on the serving thread overrides this to do it here.
+    /// Waits until there is a request to get (if `accepting`; returns `true`), the waker is rung or the timeout has passed. It may return
+    /// earlier. A backend that runs requests on the serving thread overrides this to do it here.
     ///
     /// # Errors
     ///
@@ -174,7 +174,7 @@ pub struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// Ends the serving thread's wait.
+    /// The waker, which ends the serving thread's wait from any thread.
     pub fn waker(&self) -> &Arc<Waker> {
         self.waker
     }

@@ -1,6 +1,6 @@
 //! [`Coroutine`]: a function that can be suspended in the middle and resumed later, on a stack of its own.
 //!
-//! This is the one file that names the coroutine crate, and one of the two with unsafe code.
+//! This file and that of its [stacks](stack) are the two that name the coroutine crate, and the two with unsafe code.
 //!
 //! A started coroutine lives and dies on its thread: `Coroutine` and `Suspender` are not `Send`.
 #![allow(unsafe_code)]

@@ -34,8 +34,9 @@ use crate::one_line::one_line;
 /// ```
 pub trait Hooks: Send + Sync {
     /// Whether to serve this request. Asked on the serving thread before anything else happens to the request, so it should
-    /// not wait. If it says `Ok(false)` or fails, the request is closed; a failure goes to
-    /// [`handle_error`](Hooks::handle_error). By default everything is served.
+    /// not wait. If it says `Ok(false)` or fails, the request is closed; a failure goes to [`handle_error`](Hooks::handle_error), as of class
+    /// [`Handler`](FailureClass::Handler) whatever the kind of its error, or [`Panic`](FailureClass::Panic). By default everything is
+    /// served.
     fn verify_request(&self, request: &Incoming) -> io::Result<bool> {
         let _ = request;
         Ok(true)
@@ -69,7 +70,7 @@ impl Hooks for NoHooks {}
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Failure<'a> {
-    /// What the handler returned; for a panic, an error with its message.
+    /// What the handler, or the hook `verify_request`, returned; for a panic, an error with its message.
     pub error: &'a io::Error,
     /// What kind of failure that is.
     pub class: FailureClass,

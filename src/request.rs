@@ -167,16 +167,17 @@ impl Request {
         }
     }
 
-    /// Limits the time that one read may wait; `None`, the default, is no limit. A datagram's read never waits. With `Duration::ZERO`,
-    /// `fill_buf` tells a handler that waits for something else how its peer is: `TimedOut` is silence, nothing is the end.
+    /// Limits the time that one read may wait; `None`, the default, is no limit. A datagram's read never waits. With `Duration::ZERO`
+    /// none waits, so that a handler that waits for something else can ask how its peer is: if `fill_buf` fails with `TimedOut`, the peer
+    /// is silent; if it gives no bytes, the peer has ended.
     #[doc(alias("timeout", "settimeout"))]
     pub fn set_read_timeout(&mut self, timeout: Option<Duration>) {
         self.core.read_timeout.set(timeout);
     }
 
     /// Limits the time that a read may wait for the first byte of the next message, in place of the read timeout: how long a
-    /// connection may be idle. Which read that is, [`set_idle`](Request::set_idle) says. `None`, the default: the read timeout
-    /// is the same everywhere.
+    /// connection may be idle. Which read that is, [`set_idle`](Request::set_idle) says. With `None`, the default, the read
+    /// timeout applies to those reads, too.
     pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
         self.core.idle_timeout.set(timeout);
     }

@@ -40,7 +40,8 @@ counters! {
     refused,
     /// Served, and every call of the handler returned `Ok`.
     completed,
-    /// Ended by an error or a panic; the next five count the same requests by its class.
+    /// Ended by an error or a panic. The next five count these requests again, by the class of the failure; one that is in none of them
+    /// has failed with any other error ([`FailureClass::Handler`](crate::FailureClass::Handler)).
     failed,
     /// Failed because the peer went away.
     disconnected,

@@ -31,8 +31,8 @@ use crate::waker::Waker;
 /// The thread that serves is itself a loop; with more loops, each further one has a thread of its own, and a new connection goes
 /// to the loop that has the fewest. It stays there: a started coroutine never changes its thread. Datagrams are served by the
 /// loop that receives them. After a turn in which 16 or more came, those of the next, up to 64, are received before the first of them is
-/// served, and their replies leave together, which costs less (one system call for up to 64): a reply waits while further handlers of its
-/// turn run, the last of which begins within 100 µs of its own.
+/// served, and their replies leave together, which costs less: one system call for up to 64. A reply then waits for handlers that run
+/// after its own, none of which begins more than 100 µs after its own did.
 ///
 /// * Costs about what a hand-written epoll loop does: one read, one write and a share of one `epoll_wait` per message. An idle
 ///   connection costs one page of stack, typically, and a few hundred bytes.

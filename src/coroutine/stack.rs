@@ -3,7 +3,7 @@
 //! Stack memory is only address space until it is touched. Stacks are carved out of large mappings, because a mapping
 //! and a guard for each would take two of the kernel's map entries and meet `vm.max_map_count` at some 32,750 stacks.
 //!
-//! This is one of the two files with unsafe code: it asks the kernel for memory and promises the coroutine crate that
+//! This is the other file with unsafe code: it asks the kernel for memory and promises the coroutine crate that
 //! what it hands out is a stack.
 #![allow(unsafe_code)]
 

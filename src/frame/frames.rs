@@ -18,7 +18,8 @@ const STEP: usize = 256;
 /// given back when the next frame is asked for: between frames nothing is held.
 ///
 /// What lies behind the last frame stays in the reader, so a `Frames` may be dropped and made again at any time between two
-/// frames. A frame of which only a part has come is lost with it.
+/// frames. A frame of which only a part has come is lost with it. What is left of a [`body`](Frames::body) is not: another `Frames` would
+/// take it for frames, so read it to its end before.
 ///
 /// ```
 /// use socketserver::frame::{Frames, Lines};

@@ -25,7 +25,7 @@ pub struct LiveRequest {
 impl fmt::Display for LiveRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let LiveRequest { peer, age, activity, bytes_read, bytes_written } = self;
-        write!(f, "{peer}: {activity}, for {age:.1?}, {bytes_read} bytes in, {bytes_written} bytes out")
+        write!(f, "{peer}: {activity}, {age:.1?} old, {bytes_read} bytes in, {bytes_written} bytes out")
     }
 }
 

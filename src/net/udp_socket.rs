@@ -14,7 +14,7 @@ use crate::socket;
 
 /// A UDP socket that waits where its caller does. As [`std::net::UdpSocket`]; its clones are the same socket.
 ///
-/// One that is [connected](UdpSocket::connect) hears of nobody but its peer, and of a port that nobody listens on. One that is
+/// One that is [connected](UdpSocket::connect) receives from its peer alone, and is told if nobody listens there. One that is
 /// [bound](UdpSocket::bind) talks with anybody.
 #[derive(Clone)]
 pub struct UdpSocket {

@@ -41,9 +41,9 @@ pub(super) struct Inbox {
     /// The waker has been rung, and the loop has not heard it since. Cleared only where it is heard: a ring may come after its
     /// message has been taken.
     pub(super) rung: AtomicBool,
-    /// Requests that were handed over to the loop, and that it has not started yet.
+    /// Requests that were handed over to the loop, and what they have spawned, that it has not started yet.
     pub(super) handed: AtomicUsize,
-    /// Those that it runs. Written by the loop alone, which so need not agree with anybody for each of them.
+    /// Those that it runs. Written by the loop alone, so that a plain store is enough for each of them.
     pub(super) tasks: AtomicUsize,
     /// The loop's thread, which need not be woken by itself.
     pub(super) thread: OnceLock<ThreadId>,
@@ -93,7 +93,7 @@ impl Inbox {
         self.send(Message::Stop);
     }
 
-    /// Requests that the loop runs, or is going to run.
+    /// Requests, and what they have spawned, that the loop runs or is going to run.
     pub(super) fn load(&self) -> usize {
         self.handed.load(SeqCst) + self.tasks.load(Relaxed)
     }

@@ -1,4 +1,4 @@
-//! [`Reactor`]: one loop, a turn repeated: wait, take the inbox, fire timers, resume what is ready.
+//! [`Reactor`]: one loop, a turn repeated: wait, take the inbox, fire timers, resume what is ready, serve datagrams.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
