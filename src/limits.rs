@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst, fence};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 use crate::lock::lock;
 use crate::refusals::Lack;
-use crate::waker::Waker;
+use crate::waker::{LateWaker, Waker};
 
 /// A server's limits on concurrent requests, which may be changed while it serves, from any thread.
 ///
@@ -28,7 +28,7 @@ struct Shared {
     peers: Mutex<HashMap<IpAddr, usize>>,
     /// Whether the serving thread sleeps until a request ends. Written by that thread.
     wanted: AtomicBool,
-    waker: OnceLock<Arc<Waker>>,
+    waker: LateWaker,
 }
 
 impl Limits {
@@ -40,7 +40,7 @@ impl Limits {
                 max_per_peer: AtomicUsize::new(usize::MAX),
                 peers: Mutex::default(),
                 wanted: AtomicBool::new(false),
-                waker: OnceLock::new(),
+                waker: LateWaker::default(),
             }),
         }
     }
@@ -60,7 +60,7 @@ impl Limits {
     /// [`busy_reply`](crate::Server::busy_reply).
     pub fn set_max_connections(&self, max: usize) {
         self.shared.max.store(max, SeqCst);
-        self.shared.wake();
+        self.shared.waker.ring();
     }
 
     /// Sets how many requests of one IP address may be in progress at a time; `usize::MAX`, the default, is no limit. One
@@ -107,7 +107,7 @@ impl Limits {
         }
         self.shared.live.fetch_sub(1, SeqCst);
         if self.shared.wanted.load(SeqCst) {
-            self.shared.wake();
+            self.shared.waker.ring();
         }
     }
 
@@ -117,19 +117,7 @@ impl Limits {
     }
 
     pub(crate) fn set_waker(&self, waker: Arc<Waker>) {
-        self.shared.waker.get_or_init(|| waker);
-        // The waker before the look at the limits: either who changes them sees the waker, or the server sees the change.
-        fence(SeqCst);
-    }
-}
-
-impl Shared {
-    fn wake(&self) {
-        // See `set_waker`.
-        fence(SeqCst);
-        if let Some(waker) = self.waker.get() {
-            waker.wake();
-        }
+        self.shared.waker.set(waker);
     }
 }
 

@@ -22,9 +22,9 @@
 //! So a handler that waits for work asks [`Request::is_draining`](crate::Request::is_draining) in the condition that it waits for, and
 //! writes the loop itself, because nothing but its condition ends `wait_while`. A request that a [`Sender`](crate::Sender) has closed is
 //! not draining: where that may happen, the loop looks for it, too, by a [`sleep`](crate::sleep()) of no time, which fails then. The drain
-//! comes to the request alone: what it has
-//! spawned hears of the cut, but not of the drain, and threads of no request hear of neither. A wait that nothing ends lasts beyond the
-//! server's end on a thread; on an event loop it is unwound (see [`EventLoop`](crate::backend::EventLoop#rules-for-handlers)).
+//! comes to the request alone: what it has spawned hears of the cut, but not of the drain, and threads of no request hear of neither. A
+//! wait that nothing ends lasts beyond the server's end on a thread; on an event loop it is unwound (see
+//! [`EventLoop`](crate::backend::EventLoop#rules-for-handlers)).
 //!
 //! ```
 //! use std::collections::VecDeque;

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{Ordering::SeqCst, fence};
+use std::sync::{Arc, OnceLock};
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use rustix::event::{EventfdFlags, eventfd};
@@ -66,6 +68,30 @@ impl AsFd for Waker {
         return self.fd.as_fd();
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         return self.fds.0.as_fd();
+    }
+}
+
+/// A place for a waker that is made late: when a server is first activated, or when a thread first has to be woken out of a poll.
+#[derive(Debug, Default)]
+pub(crate) struct LateWaker(OnceLock<Arc<Waker>>);
+
+impl LateWaker {
+    pub(crate) fn get(&self) -> Option<&Arc<Waker>> {
+        self.0.get()
+    }
+
+    /// Puts a waker here, unless there is one. What it is for must be looked at afterwards: either who changes that sees the waker, or that
+    /// look sees the change.
+    pub(crate) fn set(&self, waker: Arc<Waker>) {
+        self.0.get_or_init(|| waker);
+        fence(SeqCst);
+    }
+
+    /// Rings the waker, after a change of what it is for. `false` if there is none yet.
+    pub(crate) fn ring(&self) -> bool {
+        // See `set`.
+        fence(SeqCst);
+        self.0.get().map(|waker| waker.wake()).is_some()
     }
 }
 

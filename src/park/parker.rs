@@ -4,8 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
 use std::rc::Rc;
-use std::sync::atomic::{Ordering::SeqCst, fence};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread::{self, Thread};
 use std::time::Instant;
 
@@ -14,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use super::home::{Home, Sibling, Source, TaskId, Unparker, Work};
 use crate::coroutine::{Pause, Suspender};
 use crate::readiness::Readiness;
-use crate::waker::Waker;
+use crate::waker::{LateWaker, Waker};
 
 /// A socket, and what is waited for there.
 pub(crate) type Interest<'a> = (BorrowedFd<'a>, Readiness);
@@ -28,9 +27,9 @@ pub(crate) enum Parker {
 impl Parker {
     /// A parker for the calling thread. With a `waker`, ringing that ends every park.
     pub(crate) fn for_thread(waker: Option<Arc<Waker>>) -> Parker {
-        let home = ThreadHome { thread: thread::current(), waker: OnceLock::new() };
+        let home = ThreadHome { thread: thread::current(), waker: LateWaker::default() };
         if let Some(waker) = waker {
-            home.waker.get_or_init(|| waker);
+            home.waker.set(waker);
         }
         Parker::Thread(Arc::new(home))
     }
@@ -76,10 +75,7 @@ impl Parker {
     pub(crate) fn watch_unpark(&self) -> io::Result<()> {
         if let Parker::Thread(home) = self {
             if home.waker.get().is_none() {
-                let waker = Arc::new(Waker::new()?);
-                home.waker.get_or_init(|| waker);
-                // The waker before the look at what it is for: either an unparker sees the waker, or this sees what that has changed.
-                fence(SeqCst);
+                home.waker.set(Arc::new(Waker::new()?));
             }
         }
         Ok(())
@@ -124,7 +120,7 @@ impl TaskParker {
 pub(crate) struct ThreadHome {
     thread: Thread,
     /// Set once parks must be interruptible while they wait for a socket; it then takes part in every wait.
-    waker: OnceLock<Arc<Waker>>,
+    waker: LateWaker,
 }
 
 impl ThreadHome {
@@ -161,11 +157,8 @@ impl ThreadHome {
 
 impl Home for ThreadHome {
     fn unpark(&self, _: TaskId) {
-        // What has changed before the look for a waker: see `watch_unpark`.
-        fence(SeqCst);
-        match self.waker.get() {
-            Some(waker) => waker.wake(),
-            None => self.thread.unpark(),
+        if !self.waker.ring() {
+            self.thread.unpark();
         }
     }
 

@@ -210,7 +210,7 @@ impl<L: Listener, B: Backend> Server<L, B> {
         self.service.limits.want_end(true);
         self.service.live.drain();
         // Asked again each time: another stop may have brought the deadline forward, or want new connections to be refused.
-        self.wait_for_end(|control| control.stop().and_then(|stop| stop.cut_at))?;
+        self.wait_for_end(Control::cut_at)?;
         if self.service.limits.live() > 0 {
             self.service.control.cut_off();
             self.service.live.cut();

@@ -1,13 +1,13 @@
 //! [`Control`]: what a server's handles ask, and how far it has come with that.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::SeqCst, fence};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::deadline::earlier;
 use crate::lock::lock;
-use crate::waker::Waker;
+use crate::waker::{LateWaker, Waker};
 
 /// How a serving is to end.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ pub(crate) struct Control {
     paused: AtomicBool,
     state: Mutex<State>,
     /// Ends the serving thread's wait. Made when the server is first activated.
-    waker: OnceLock<Arc<Waker>>,
+    waker: LateWaker,
     /// Requests that the end of the serving has cut off: by the serving thread, or, where they run on it, by themselves.
     cuts: AtomicUsize,
     /// How many servings have cut off all that was left of them: so one that has not begun by then knows it when it begins, even if the
@@ -70,7 +70,7 @@ impl Control {
             stopping: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             state: Mutex::new(state),
-            waker: OnceLock::new(),
+            waker: LateWaker::default(),
             cuts: AtomicUsize::new(0),
             cutoffs: AtomicUsize::new(0),
         }
@@ -94,9 +94,7 @@ impl Control {
     }
 
     pub(crate) fn set_waker(&self, waker: Arc<Waker>) {
-        self.waker.get_or_init(|| waker);
-        // The waker before the look at what it is for: either who changes that sees the waker, or the server sees the change.
-        fence(SeqCst);
+        self.waker.set(waker);
     }
 
     /// Begins a serving, by the calling thread. A stop that was asked for earlier is still there.
@@ -151,10 +149,6 @@ impl Control {
         self.paused.load(SeqCst)
     }
 
-    pub(crate) fn stop(&self) -> Option<Stop> {
-        lock(&self.state).stop
-    }
-
     /// Whether new connections are to be refused: asked for, and not taken before.
     pub(crate) fn take_refuse(&self) -> bool {
         lock(&self.state).stop.as_mut().is_some_and(|stop| std::mem::take(&mut stop.refuse))
@@ -163,7 +157,7 @@ impl Control {
     /// When a stop that was asked for cuts off what is in progress.
     #[cold]
     pub(crate) fn cut_at(&self) -> Option<Instant> {
-        self.stop()?.cut_at
+        lock(&self.state).stop?.cut_at
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -208,20 +202,12 @@ impl Control {
             self.set_phase(Phase::Draining);
         }
         self.stopping.store(true, SeqCst);
-        self.wake();
+        self.waker.ring();
     }
 
     pub(super) fn set_paused(&self, paused: bool) {
         self.paused.store(paused, SeqCst);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        // See `set_waker`.
-        fence(SeqCst);
-        if let Some(waker) = self.waker.get() {
-            waker.wake();
-        }
+        self.waker.ring();
     }
 }
 
@@ -327,7 +313,7 @@ mod tests {
         control.end();
         control.close(Stop { cut_at: None, refuse: true });
         handle.drain(Duration::ZERO);
-        assert!(control.stop().unwrap().cut_at.is_some());
+        assert!(control.cut_at().is_some());
     }
 
     /// Whichever of the two stops is the one that refuses, and however late it comes.
@@ -353,13 +339,13 @@ mod tests {
         let control = control();
         let handle = ShutdownHandle::new(control.clone());
         handle.drain(Duration::MAX);
-        assert!(control.stop().unwrap().cut_at.is_none());
+        assert!(control.cut_at().is_none() && control.is_stopping());
         handle.drain(Duration::from_secs(1));
-        let first = control.stop().unwrap().cut_at.unwrap();
+        let first = control.cut_at().unwrap();
         handle.drain(Duration::from_secs(100));
-        assert_eq!(control.stop().unwrap().cut_at.unwrap(), first);
+        assert_eq!(control.cut_at().unwrap(), first);
         // Closing is one as well.
         control.close(Stop { cut_at: None, refuse: true });
-        assert_eq!(control.stop().unwrap().cut_at.unwrap(), first);
+        assert_eq!(control.cut_at().unwrap(), first);
     }
 }
