@@ -131,6 +131,7 @@ pub trait HandlerFactory<Kind>: Send + Sync + 'static {
 }
 
 /// The [`HandlerFactory`] that makes handlers.
+#[derive(Debug)]
 pub struct Makes<H>(std::marker::PhantomData<fn() -> H>);
 
 impl<F, H> HandlerFactory<Makes<H>> for F
@@ -144,6 +145,7 @@ where
 }
 
 /// The [`HandlerFactory`] that makes handlers of a type that it chooses each time.
+#[derive(Debug)]
 pub struct Chooses;
 
 impl<F> HandlerFactory<Chooses> for F
@@ -156,6 +158,7 @@ where
 }
 
 /// The [`HandlerFactory`] that is itself the handler of every request.
+#[derive(Debug)]
 pub struct Handles;
 
 impl<F> HandlerFactory<Handles> for F

@@ -32,6 +32,7 @@ mod unix_datagram;
 mod unix_path;
 mod unix_stream;
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -191,6 +192,12 @@ impl Incoming {
 impl AsFd for Incoming {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").field("peer_addr", &self.peer).finish_non_exhaustive()
     }
 }
 

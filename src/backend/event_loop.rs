@@ -10,6 +10,7 @@ mod reactor;
 mod timers;
 mod watchdog;
 
+use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -245,5 +246,14 @@ impl Drop for EventLoop {
     /// The other loops end by themselves when their last request has ended.
     fn drop(&mut self) {
         self.others.iter().for_each(|inbox| inbox.stop());
+    }
+}
+
+impl fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventLoop")
+            .field("loops", &self.loops)
+            .field("stack_size", &self.stack_size)
+            .finish_non_exhaustive()
     }
 }

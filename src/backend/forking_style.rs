@@ -1,5 +1,6 @@
 //! [`ForkingStyle`]: a fixed number of workers.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -97,6 +98,15 @@ impl Backend for ForkingStyle {
         // The workers end when nobody can send them a job.
         self.jobs = None;
         self.workers.join(until)
+    }
+}
+
+impl fmt::Debug for ForkingStyle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForkingStyle")
+            .field("max_children", &self.max_children)
+            .field("active_children", &self.active_children())
+            .finish_non_exhaustive()
     }
 }
 

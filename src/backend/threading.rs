@@ -1,5 +1,6 @@
 //! [`Threading`]: a thread for each request.
 
+use std::fmt;
 use std::time::Instant;
 
 use super::Backend;
@@ -71,5 +72,11 @@ impl Backend for Threading {
     fn server_close(&mut self, until: Option<Instant>) -> usize {
         self.threads.reap();
         if Backend::block_on_close(self) { self.threads.join(until) } else { self.threads.len() }
+    }
+}
+
+impl fmt::Debug for Threading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Threading").field("block_on_close", &Backend::block_on_close(self)).finish_non_exhaustive()
     }
 }

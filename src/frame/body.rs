@@ -1,5 +1,6 @@
 //! [`Body`]: the bytes between two frames.
 
+use std::fmt;
 use std::io::{self, BufRead, ErrorKind, Read};
 
 use super::{Frames, Framing};
@@ -73,6 +74,12 @@ impl<R: BufRead, F: Framing> BufRead for Body<'_, R, F> {
 impl<R: BufRead, F: Framing> Drop for Body<'_, R, F> {
     fn drop(&mut self) {
         self.frames.unread = self.frames.unread.saturating_add(self.left);
+    }
+}
+
+impl<R: BufRead, F: Framing> fmt::Debug for Body<'_, R, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body").field("left", &self.left).finish_non_exhaustive()
     }
 }
 

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::io::{self, BufRead, ErrorKind};
 use std::ops::Range;
 
@@ -235,6 +236,12 @@ impl<R: BufRead, F: Framing> Frames<R, F> {
 impl<R: BufRead, F: Framing> Drop for Frames<R, F> {
     fn drop(&mut self) {
         self.take_back();
+    }
+}
+
+impl<R: BufRead, F: Framing + fmt::Debug> fmt::Debug for Frames<R, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frames").field("framing", &self.framing).finish_non_exhaustive()
     }
 }
 

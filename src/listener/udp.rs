@@ -1,5 +1,6 @@
 //! [`Udp`]: datagrams over IPv4, IPv6, or both.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -169,5 +170,11 @@ impl TryFrom<std::net::UdpSocket> for Udp {
 
     fn try_from(socket: std::net::UdpSocket) -> io::Result<Udp> {
         OwnedFd::from(socket).try_into()
+    }
+}
+
+impl fmt::Debug for Udp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Udp").field("addr", &self.addr).finish_non_exhaustive()
     }
 }

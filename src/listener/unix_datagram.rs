@@ -1,5 +1,6 @@
 //! [`UnixDatagram`]: datagrams over Unix sockets.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -122,5 +123,11 @@ impl TryFrom<std::os::unix::net::UnixDatagram> for UnixDatagram {
 
     fn try_from(socket: std::os::unix::net::UnixDatagram) -> io::Result<UnixDatagram> {
         OwnedFd::from(socket).try_into()
+    }
+}
+
+impl fmt::Debug for UnixDatagram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnixDatagram").field("addr", &self.addr).finish_non_exhaustive()
     }
 }

@@ -96,6 +96,12 @@ impl BufRead for ReadHalf<'_> {
     }
 }
 
+impl fmt::Debug for ReadHalf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadHalf").finish_non_exhaustive()
+    }
+}
+
 /// The writing half of a [`Request`], from [`Request::split`](Request::split).
 pub struct WriteHalf<'a> {
     side: Writing<'a>,
@@ -152,6 +158,12 @@ impl Write for WriteHalf<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl fmt::Debug for WriteHalf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteHalf").finish_non_exhaustive()
     }
 }
 

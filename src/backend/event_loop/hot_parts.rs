@@ -1,5 +1,5 @@
 //! What the microbenchmarks measure, and nobody else may use: it changes without notice.
-#![allow(missing_docs)]
+#![allow(missing_docs, missing_debug_implementations)]
 
 use std::io;
 use std::time::Instant;
