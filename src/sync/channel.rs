@@ -57,7 +57,7 @@ struct Waiting {
 impl Default for Waiting {
     fn default() -> Waiting {
         let (senders_left, receivers_left) = (AtomicUsize::new(1), AtomicUsize::new(1));
-        Waiting { senders: Waiters::default(), receivers: Waiters::default(), senders_left, receivers_left }
+        Waiting { senders: Waiters::new(), receivers: Waiters::new(), senders_left, receivers_left }
     }
 }
 

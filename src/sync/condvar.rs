@@ -30,15 +30,14 @@ use crate::park;
 /// sibling.join()?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Default)]
 pub struct Condvar {
     waiters: Waiters,
 }
 
 impl Condvar {
     /// A condition variable that nobody waits on.
-    pub fn new() -> Condvar {
-        Condvar::default()
+    pub const fn new() -> Condvar {
+        Condvar { waiters: Waiters::new() }
     }
 
     /// Gives the mutex back, waits until notified, and takes it again. May return early: because the server ends (see
@@ -126,6 +125,12 @@ impl Condvar {
         // Only now: one who is woken, but does not get the mutex, has changed nothing for those who wait behind it.
         let notified = place.leave();
         (locked, !notified && has_passed(until))
+    }
+}
+
+impl Default for Condvar {
+    fn default() -> Condvar {
+        Condvar::new()
     }
 }
 

@@ -29,23 +29,29 @@ use super::waiters::Waiters;
 ///
 /// What goes for one who has panicked while holding it goes for a request that was unwound, because its event loop was gone (see
 /// [`EventLoop`](crate::backend::EventLoop#rules-for-handlers)): it left off in the middle as well, and the mutex is poisoned.
-#[derive(Default)]
 pub struct Mutex<T: ?Sized> {
     waiters: Waiters,
     inner: std::sync::Mutex<T>,
 }
 
 impl<T> Mutex<T> {
-    /// A mutex that nobody holds.
-    pub fn new(value: T) -> Mutex<T> {
-        Mutex { waiters: Waiters::default(), inner: std::sync::Mutex::new(value) }
+    /// A mutex that nobody holds. As in std, it may be that of a `static`:
+    ///
+    /// ```
+    /// use socketserver::sync::Mutex;
+    ///
+    /// static LAST: Mutex<Option<String>> = Mutex::new(None);
+    /// *LAST.lock().unwrap() = Some("hello".to_string());
+    /// ```
+    pub const fn new(value: T) -> Mutex<T> {
+        Mutex { waiters: Waiters::new(), inner: std::sync::Mutex::new(value) }
     }
 
     /// The value, since nobody else has the mutex.
     ///
     /// # Errors
     ///
-    /// If somebody has panicked while holding it.
+    /// If somebody has panicked while holding it; the error has the value all the same.
     pub fn into_inner(self) -> LockResult<T> {
         self.inner.into_inner()
     }
@@ -87,6 +93,15 @@ impl<T: ?Sized> Mutex<T> {
         }
     }
 
+    /// The value, since nobody else has the mutex now.
+    ///
+    /// # Errors
+    ///
+    /// If somebody has panicked while holding it; the error has the value all the same.
+    pub fn get_mut(&mut self) -> LockResult<&mut T> {
+        self.inner.get_mut()
+    }
+
     /// Whether somebody has panicked while holding the mutex.
     pub fn is_poisoned(&self) -> bool {
         self.inner.is_poisoned()
@@ -105,6 +120,12 @@ impl<T: ?Sized> Mutex<T> {
 impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
+    }
+}
+
+impl<T: Default> Default for Mutex<T> {
+    fn default() -> Mutex<T> {
+        Mutex::new(T::default())
     }
 }
 

@@ -12,12 +12,10 @@ use crate::lock::lock;
 use crate::park::{self, Unparker};
 
 /// Those who wait, in the order in which they came.
-#[derive(Default)]
 pub(super) struct Waiters {
     queue: Mutex<Queue>,
 }
 
-#[derive(Default)]
 struct Queue {
     /// By their tickets, which rise.
     waiting: VecDeque<(Ticket, Unparker)>,
@@ -29,6 +27,10 @@ struct Queue {
 struct Ticket(u64);
 
 impl Waiters {
+    pub(super) const fn new() -> Waiters {
+        Waiters { queue: Mutex::new(Queue { waiting: VecDeque::new(), last: 0 }) }
+    }
+
     /// Tries until there is a result, and waits between two tries, at the most until the deadline.
     ///
     /// # Errors
@@ -178,7 +180,7 @@ mod tests {
 
     #[test]
     fn who_has_waited_longest_is_woken() {
-        let (waiters, me) = (Waiters::default(), Parker::for_thread(None).unparker());
+        let (waiters, me) = (Waiters::new(), Parker::for_thread(None).unparker());
         let [first, second] = [(); 2].map(|()| waiters.queue_up(&me));
         waiters.wake_one();
         assert!(first.leave());
