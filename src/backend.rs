@@ -203,7 +203,7 @@ impl fmt::Debug for Sources<'_> {
     }
 }
 
-/// The listener, for a backend that polls by itself.
+/// The listener, for a backend that polls by itself: it, and the [`waker`](Sources::waker).
 impl AsFd for Sources<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.listener

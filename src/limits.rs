@@ -63,6 +63,11 @@ impl Limits {
         self.shared.waker.ring();
     }
 
+    /// How many requests of one IP address may be in progress at a time; `usize::MAX`, the default, is no limit.
+    pub fn max_per_peer(&self) -> usize {
+        self.shared.max_per_peer.load(SeqCst)
+    }
+
     /// Sets how many requests of one IP address may be in progress at a time; `usize::MAX`, the default, is no limit. One
     /// more is accepted and closed at once, a datagram dropped. Unix peers have no address and are not limited.
     ///
@@ -80,7 +85,7 @@ impl Limits {
 
     /// Counts one more request, until the permit is given back. Fails if its peer has too many already.
     pub(crate) fn admit(&self, peer: Option<IpAddr>) -> Result<Permit, Lack> {
-        let max = self.shared.max_per_peer.load(SeqCst);
+        let max = self.max_per_peer();
         let peer = peer.filter(|_| max != usize::MAX);
         if let Some(peer) = peer {
             let mut peers = lock(&self.shared.peers);
@@ -148,6 +153,7 @@ mod tests {
     fn each_peer_has_its_own_count() {
         let limits = Limits::new();
         limits.set_max_per_peer(1);
+        assert_eq!(limits.max_per_peer(), 1);
         let [one, two] = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2])];
         let first = limits.admit(Some(one)).unwrap();
         assert!(limits.admit(Some(one)).is_err());

@@ -33,8 +33,9 @@ impl Waker {
         let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
     }
 
-    /// Makes the descriptor quiet again.
-    pub(crate) fn reset(&self) {
+    /// Makes the descriptor quiet again: for a [`Backend`](crate::Backend) that polls it by itself, in place of
+    /// [`Sources::wait`](crate::backend::Sources::wait). What the waker is rung for is to be looked at afterwards.
+    pub fn reset(&self) {
         let _ = rustix::io::read(&self.fd, &mut [0; 8]);
     }
 }
@@ -56,8 +57,9 @@ impl Waker {
         let _ = rustix::io::write(&self.fds.1, &[1]);
     }
 
-    /// Makes the descriptor quiet again.
-    pub(crate) fn reset(&self) {
+    /// Makes the descriptor quiet again: for a [`Backend`](crate::Backend) that polls it by itself, in place of
+    /// [`Sources::wait`](crate::backend::Sources::wait). What the waker is rung for is to be looked at afterwards.
+    pub fn reset(&self) {
         while matches!(rustix::io::read(&self.fds.0, &mut [0; 64]), Ok(64)) {}
     }
 }
