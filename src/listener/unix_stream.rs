@@ -2,11 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::unix_path::{self, Claim};
 use super::{Bind, Incoming, Listener, accept, cannot_reopen, explain, prepare, refuse, wrong_kind};
-use crate::addr::{Addr, Scheme, ToAddr};
+use crate::addr::{Addr, Scheme, ToAddr, UnixName};
 use crate::socket;
 
 /// A listening Unix stream socket.
@@ -22,6 +23,8 @@ pub struct UnixStream {
     claim: Option<Claim>,
     fd: OwnedFd,
     addr: Addr,
+    /// Where its path is, if it has one, from whichever folder the process is in when it opens it again.
+    absolute: Option<PathBuf>,
     /// How to open it again; `None` if it was adopted.
     options: Option<UnixStreamOptions>,
     timeout: Option<Duration>,
@@ -39,6 +42,17 @@ impl UnixStream {
     pub fn timeout(mut self, timeout: Option<Duration>) -> UnixStream {
         self.timeout = timeout;
         self
+    }
+
+    /// Its address as it is spelled in the folder in which the process is now. A relative path stays one in the folder in which it was bound:
+    /// the absolute one may be too long for the system.
+    fn addr_from_here(&self) -> io::Result<Addr> {
+        match (self.addr.as_path(), &self.absolute) {
+            (Some(path), Some(absolute)) if std::path::absolute(path)? != *absolute => {
+                Ok(Addr::Unix(UnixName::Path(absolute.clone())))
+            }
+            _ => Ok(self.addr.clone()),
+        }
     }
 }
 
@@ -85,7 +99,8 @@ impl UnixStreamOptions {
     pub fn bind(self, addr: impl ToAddr) -> io::Result<UnixStream> {
         let addr = addr.to_addr(Scheme::Unix)?;
         let (fd, claim) = self.open(&addr).map_err(|error| explain(error, &addr))?;
-        Ok(UnixStream { fd, addr, claim, timeout: self.timeout, options: Some(self), refusing: false })
+        let absolute = addr.as_path().map(std::path::absolute).transpose()?;
+        Ok(UnixStream { fd, addr, absolute, claim, timeout: self.timeout, options: Some(self), refusing: false })
     }
 
     fn open(&self, addr: &Addr) -> io::Result<(OwnedFd, Option<Claim>)> {
@@ -124,7 +139,8 @@ impl Listener for UnixStream {
             // Without a descriptor to spare the socket has stayed, and with it its abstract name.
             self.refuse();
             let options = self.options.as_ref().ok_or_else(|| cannot_reopen(&self.addr))?;
-            (self.fd, self.claim) = options.open(&self.addr).map_err(|error| explain(error, &self.addr))?;
+            let addr = self.addr_from_here()?;
+            (self.fd, self.claim) = options.open(&addr).map_err(|error| explain(error, &addr))?;
             self.refusing = false;
         }
         Ok(())
@@ -147,7 +163,7 @@ impl TryFrom<OwnedFd> for UnixStream {
 
     fn try_from(fd: OwnedFd) -> io::Result<UnixStream> {
         let addr = prepare(&fd, Scheme::Unix)?;
-        Ok(UnixStream { fd, addr, claim: None, options: None, timeout: None, refusing: false })
+        Ok(UnixStream { fd, addr, absolute: None, claim: None, options: None, timeout: None, refusing: false })
     }
 }
 

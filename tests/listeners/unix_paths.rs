@@ -242,6 +242,23 @@ fn a_relative_path_is_removed_from_another_folder() {
     });
 }
 
+/// Whichever folder it is in when it serves again.
+#[test]
+fn a_relative_path_is_opened_again_where_it_was() {
+    in_child(|| {
+        let ((bound_in, path), (other, other_path)) = (folder(), folder());
+        std::env::set_current_dir(&bound_in).unwrap();
+        let mut listener = UnixStream::bind("socket").unwrap();
+        for now_in in [&other, &bound_in] {
+            std::env::set_current_dir(now_in).unwrap();
+            listener.refuse();
+            assert!(!path.exists());
+            listener.reopen().unwrap();
+            assert!(path.exists() && !other_path.exists());
+        }
+    });
+}
+
 /// Whatever the umask says.
 #[test]
 fn the_mode_is_as_asked_for() {
