@@ -176,7 +176,7 @@ fn assert_is_waited_for(cell: Cell, handle_with: fn(&ShutdownHandle)) {
     while other.send_to(b"other", &path).is_ok() {}
     let monitor = server.monitor();
     let serving = thread::spawn(move || server.handle_request().map(|_| server));
-    until("the reply waits", || monitor.dump().iter().any(|request| request.activity == Activity::Sleeping));
+    until("the reply waits", || monitor.dump().iter().any(|request| request.activity == Activity::Writing));
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut packet = [0; 10];
     while client.recv(&mut packet).expect("the reply comes") == 5 && &packet[..5] != b"reply" {}
