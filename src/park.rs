@@ -241,7 +241,7 @@ impl Context {
         let own = live.filter(|_| own != Readiness::NONE).map(|live| (live.socket.as_fd(), own));
         let cut_at = live.and_then(|live| live.cut_at());
         // A request keeps its reference beside what else it needs.
-        let uses = live.map_or([ptr::null(); 2], |live| [(&raw const *live).cast(), Arc::as_ptr(live).cast()]);
+        let uses = live.map_or([ptr::null(); 2], |live| [Arc::as_ptr(live).cast(), (&raw const *live).cast()]);
         let seen = self.parker.park(own, other, earlier(until, cut_at), uses)?;
         self.budget.set(BUDGET);
         self.learn(seen);

@@ -112,7 +112,7 @@ impl TaskParker {
     #[inline]
     fn suspend(&self, pause: Pause, uses: [*const (); 2]) -> io::Result<Readiness> {
         let [first, second] = uses;
-        super::step_aside(|| self.suspender.suspend(pause, [first, second, (&raw const *self).cast()]))
+        super::step_aside(|| self.suspender.suspend(pause, [first, (&raw const *self).cast(), second]))
     }
 }
 
