@@ -329,6 +329,9 @@ impl Request {
     /// Says that the handler is in the middle of a message of its protocol although it has written: after a prompt, such as the `354`
     /// of SMTP, or between two [`frames`](Request::frames) of one message, such as the lines of a mail or of an HTTP head. A drain then
     /// does not end the connection here, but waits for it until the deadline. The next write ends this state.
+    ///
+    /// A handler that returns in this state expects more of the message, which is read and dropped before the connection is closed, so that
+    /// it does not cut the answer short (see [`handle`](crate::RequestHandler::handle)): the refusal of an upload whose body is still to come.
     pub fn set_busy(&mut self) {
         self.core.set_busy();
     }

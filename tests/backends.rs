@@ -100,6 +100,7 @@ macro_rules! cell {
             a_copy_of_the_descriptor_keeps_no_connection_open,
             a_copy_of_the_descriptor_keeps_no_rejected_connection_open,
             unread_input_does_not_cut_the_answer,
+            the_rest_of_a_message_does_not_cut_the_answer,
             input_that_comes_late_does_not_cut_the_answer,
             who_is_silent_after_unread_input_is_left,
             who_sends_without_end_is_read_so_far_only,

@@ -29,7 +29,7 @@ pub(super) struct Core {
     /// The handler has read something that it has not answered: a drain waits for it.
     pub(super) busy: Cell<bool>,
     /// The handler has said that it is busy, and has not written since: it stays busy even while it waits for a frame.
-    held_busy: Cell<bool>,
+    pub(super) held_busy: Cell<bool>,
     /// The peer has ended its direction.
     pub(super) at_end: Cell<bool>,
     /// The handler has asked for the descriptor, of which it may have made a copy.

@@ -203,11 +203,13 @@ const LINGER_BYTES: usize = 64 << 20;
 /// (nginx calls this `lingering_close`.) Where the peer has ended its direction, to close is all there is to do; an extra half-close
 /// would cost 2 % of a connection that is opened for one short message. But where the handler was given the descriptor, there may be a
 /// copy of it, and a close alone would not end the connection.
+///
+/// Input that comes after the close does the same harm. So it is waited for where the handler has said that it is in the middle of a message.
 pub(super) fn close(core: &Core, input: &Input) {
     flush_outbox(core);
     if !core.at_end.get() || core.lent.get() {
         socket::shutdown_write(core.fd());
-        linger(core, !input.buffered().is_empty());
+        linger(core, core.held_busy.get() || !input.buffered().is_empty());
     }
 }
 
@@ -219,8 +221,8 @@ fn flush_outbox(core: &Core) {
     while outbox.has_message() && writing.wait().is_ok() {}
 }
 
-/// Reads and discards input, if there is some, until the peer's end.
-fn linger(core: &Core, mut unread: bool) {
+/// Reads and discards input, if there is some or is `more` to come, until the peer's end.
+fn linger(core: &Core, mut more: bool) {
     let until = Instant::now() + LINGER;
     let mut left = LINGER_BYTES;
     let mut scratch = buffer::take();
@@ -230,11 +232,11 @@ fn linger(core: &Core, mut unread: bool) {
         match reading.call(buffer::SIZE, Blocking::No, |fd, blocking| socket::recv_into(fd, &mut scratch, blocking)) {
             Ok(Some(0)) | Err(_) => break,
             Ok(Some(count)) => {
-                unread = true;
+                more = true;
                 left = left.saturating_sub(count);
                 reading.limit(LINGER_SILENCE.min(until.saturating_duration_since(Instant::now())));
             }
-            Ok(None) if unread && reading.wait().is_ok() => {}
+            Ok(None) if more && reading.wait().is_ok() => {}
             Ok(None) => break,
         }
     }

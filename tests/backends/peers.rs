@@ -80,6 +80,27 @@ pub fn unread_input_does_not_cut_the_answer(cell: Cell) {
     assert_eq!(running.finish().completed, 3);
 }
 
+/// The handler turns a message away after its beginning, before the rest of it has come, and says that there is more of it.
+pub fn the_rest_of_a_message_does_not_cut_the_answer(cell: Cell) {
+    let (place, (give, ended)) = (cell.place(), unbounded());
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        request.read_exact(&mut [0; 4])?;
+        request.write_all(b"too large")?;
+        request.set_busy();
+        give.send(()).map_err(io::Error::other)
+    }));
+    let mut client = Client::connect(&running.addr);
+    client.write_all(b"head").unwrap();
+    receive("the handler's end", &ended);
+    running.wait_for_activity(Activity::Reading);
+    for _ in 0..10 {
+        client.write_all(&[b'b'; 10_000]).unwrap();
+    }
+    client.half_close().unwrap();
+    assert_eq!(client.read_all(), b"too large");
+    assert_eq!(running.finish().completed, 1);
+}
+
 /// The client had sent something before it was answered, and goes on when that has been read.
 pub fn input_that_comes_late_does_not_cut_the_answer(cell: Cell) {
     let place = cell.place();
