@@ -8,6 +8,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::retry_on_intr;
 #[cfg(target_os = "linux")]
 use rustix::net::MMsgHdr;
@@ -95,6 +96,14 @@ pub(crate) fn recv_into(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>, blocking: 
 pub(crate) fn has_input(socket: BorrowedFd<'_>) -> bool {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     retry_on_intr(|| rustix::net::recv(socket, &mut [0][..], flags)).is_ok_and(|(_, received)| received > 0)
+}
+
+/// Whether the peer of a connection, to which nothing more will be sent, has received what it was sent, but for 3 KiB or so: there is room in
+/// the smallest send buffer that the system allows then. If it has not, the socket becomes ready to write when it has.
+pub(crate) fn is_delivered(socket: BorrowedFd<'_>) -> bool {
+    let _ = rustix::net::sockopt::set_socket_send_buffer_size(socket, 0);
+    let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::OUT)];
+    retry_on_intr(|| rustix::event::poll(&mut fds, Some(&Timespec::default()))) != Ok(0)
 }
 
 /// Receives one datagram, cut to the buffer, and whose it is.

@@ -76,6 +76,8 @@ macro_rules! cell {
             a_drain_spares_half_a_message_behind_an_answered_one,
             a_drain_spares_who_has_half_a_message_and_computes,
             a_message_that_meets_a_drain_does_not_cut_the_answer,
+            a_message_after_a_drain_does_not_cut_the_answers_before_it,
+            who_does_not_read_holds_up_no_drain,
             a_drain_ends_what_says_that_it_is_idle,
             a_drain_spares_what_says_that_it_is_busy,
             a_drain_spares_what_says_that_it_is_busy_between_frames,

@@ -205,9 +205,14 @@ const LINGER_BYTES: usize = 64 << 20;
 /// copy of it, and a close alone would not end the connection.
 ///
 /// Input that comes after the close does the same harm. So it is waited for where the handler has said that it is in the middle of a message.
+/// And where a drain ends the connection, of which the peer knows nothing and may go on sending, the peer first receives what it was sent.
+/// That comes before the half-close: where the drain has ended the reading direction, input that comes after both resets the connection.
 pub(super) fn close(core: &Core, input: &Input) {
     flush_outbox(core);
     if !core.at_end.get() || core.lent.get() {
+        if core.live.is_draining() {
+            deliver(core);
+        }
         socket::shutdown_write(core.fd());
         linger(core, core.held_busy.get() || !input.buffered().is_empty());
     }
@@ -219,6 +224,13 @@ fn flush_outbox(core: &Core) {
     let mut writing = core.attempt(Readiness::WRITE);
     writing.limit(core.write_timeout.get().unwrap_or(LINGER));
     while outbox.has_message() && writing.wait().is_ok() {}
+}
+
+/// Waits until the peer has received what it was sent, for at most 2 seconds.
+fn deliver(core: &Core) {
+    let mut writing = core.attempt(Readiness::WRITE);
+    writing.limit(LINGER);
+    while !socket::is_delivered(core.fd()) && writing.wait().is_ok() {}
 }
 
 /// Reads and discards input, if there is some or is `more` to come, until the peer's end.

@@ -134,6 +134,37 @@ pub fn a_message_that_meets_a_drain_does_not_cut_the_answer(cell: Cell) {
     assert_eq!(close(running.ended().0).completed, 1);
 }
 
+/// A client does not wait for an answer before it sends again, and a drain ends its connection when most of the answer is still to be sent.
+pub fn a_message_after_a_drain_does_not_cut_the_answers_before_it(cell: Cell) {
+    let place = cell.place();
+    let (running, mut client) = with_most_of_an_answer_unsent(cell, &place);
+    running.handle.drain(PATIENCE);
+    running.wait_for_activity(Activity::Writing);
+    // Where the reading direction has been ended, a peer on a Unix socket cannot.
+    let _ = client.write_all(b"another\n");
+    assert_eq!(client.read_all().len(), 60_000);
+    drop(client);
+    assert_eq!(close(running.ended().0).completed, 1);
+}
+
+pub fn who_does_not_read_holds_up_no_drain(cell: Cell) {
+    let place = cell.place();
+    let (running, _client) = with_most_of_an_answer_unsent(cell, &place);
+    running.handle.drain(PATIENCE);
+    assert_eq!(close(running.ended().0).completed, 1);
+}
+
+/// A client with a small window that has asked and does not read.
+fn with_most_of_an_answer_unsent(cell: Cell, place: &Place) -> (Running, Client) {
+    let running = Running::start(cell.bind(place, lines(Gate::default())));
+    let mut client = Client::open(&running.addr);
+    sockopt::set_socket_recv_buffer_size(&client, 4096).unwrap();
+    client.join().unwrap();
+    client.write_all(b"hello\n").unwrap();
+    until("the answer is written", || running.monitor.dump().iter().any(|request| request.bytes_written == 60_000));
+    (running, client)
+}
+
 /// The handler reads two messages for each answer, and says so.
 pub fn a_drain_ends_what_says_that_it_is_idle(cell: Cell) {
     let says: [fn(&mut Request); 2] = [Request::set_idle, |request| request.split().0.set_idle()];
