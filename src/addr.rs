@@ -121,6 +121,14 @@ impl Scheme {
         }
     }
 
+    /// Fails unless `addr` is one of this kind of socket.
+    pub(crate) fn check(self, addr: &Addr) -> io::Result<()> {
+        if addr.scheme() == self {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidInput, format!("expected the address of a {self} socket, not {addr}")))
+    }
+
     /// Reads what follows `scheme://`.
     fn parse(self, rest: &str) -> io::Result<Addr> {
         match self {

@@ -291,7 +291,8 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// `Unsupported` if this request is a connection; `TimedOut`; `ConnectionAborted` if the request is cut off; the system's otherwise.
+    /// `Unsupported` if this request is a connection; `InvalidInput` for the address of another kind of socket; `TimedOut`;
+    /// `ConnectionAborted` if the request is cut off; the system's otherwise.
     pub fn send_to(&mut self, bytes: &[u8], addr: &Addr) -> io::Result<usize> {
         self.core.or_spend(datagram::send_to(&self.core, bytes, addr))
     }

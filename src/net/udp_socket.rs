@@ -84,8 +84,9 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// `InvalidInput` for the address of another kind of socket; the system's.
     pub fn send_to(&self, bytes: &[u8], addr: &Addr) -> io::Result<usize> {
+        Scheme::Udp.check(addr)?;
         self.waiting.send_to(bytes, addr, self.mapped)
     }
 

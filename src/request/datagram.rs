@@ -102,6 +102,7 @@ pub(super) fn send_to(core: &Core, bytes: &[u8], addr: &Addr) -> io::Result<usiz
     let Socket::Datagram { mapped, .. } = core.live.socket else {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "only a datagram's request can send to any address"));
     };
+    core.live.peer.scheme().check(addr)?;
     let mut writing = core.attempt(Readiness::WRITE).or_timeout(WRITE_TIMEOUT);
     let mut pause = Duration::from_millis(1);
     core.check()?;

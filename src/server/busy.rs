@@ -47,17 +47,11 @@ impl Busy {
             return None;
         }
         let now = Instant::now();
-        let next = *self.next_look.get_or_insert(now + INTERVAL);
-        if now < next {
-            return Some(next - now);
+        if self.next_look.is_none_or(|next| next <= now) {
+            self.lingering.retain(|(connection, until)| now < *until && !is_over(connection));
+            self.next_look = Some(now + INTERVAL);
         }
-        self.look(now)
-    }
-
-    fn look(&mut self, now: Instant) -> Option<Duration> {
-        self.lingering.retain(|(connection, until)| now < *until && !is_over(connection));
-        self.next_look = (!self.lingering.is_empty()).then(|| now + INTERVAL);
-        self.next_look.map(|_| INTERVAL)
+        self.next_look.filter(|_| !self.lingering.is_empty()).map(|next| next - now)
     }
 }
 
@@ -89,17 +83,23 @@ mod tests {
         (busy, client)
     }
 
+    /// What it says when it is time to look.
+    fn look(busy: &mut Busy) -> Option<Duration> {
+        busy.next_look = None;
+        busy.tend()
+    }
+
     #[test]
     fn a_connection_is_kept_until_its_peer_closes() {
         let (mut busy, mut client) = turned_away();
-        assert_eq!(busy.look(Instant::now()), Some(INTERVAL));
+        assert_eq!(look(&mut busy), Some(INTERVAL));
         client.write_all(b"late").unwrap();
-        assert_eq!(busy.look(Instant::now()), Some(INTERVAL));
+        assert_eq!(look(&mut busy), Some(INTERVAL));
         let mut reply = String::new();
         client.read_to_string(&mut reply).unwrap();
         assert_eq!(reply, "busy");
         drop(client);
-        assert_eq!(busy.look(Instant::now()), None);
+        assert_eq!(look(&mut busy), None);
     }
 
     #[test]
@@ -107,7 +107,7 @@ mod tests {
         let (mut busy, client) = turned_away();
         // With the reply unread.
         drop(client);
-        assert_eq!(busy.look(Instant::now()), None);
+        assert_eq!(look(&mut busy), None);
     }
 
     /// However many turns an event loop takes meanwhile.
@@ -115,10 +115,9 @@ mod tests {
     fn nobody_is_looked_after_more_often_than_that() {
         let (mut busy, client) = turned_away();
         drop(client);
-        assert!(busy.tend().is_some_and(|left| left <= INTERVAL) && busy.lingering.len() == 1);
-        busy.next_look = Some(Instant::now());
-        assert_eq!(busy.tend(), None);
-        assert!(busy.lingering.is_empty() && busy.next_look.is_none());
+        busy.next_look = Some(Instant::now() + LINGER);
+        assert!(busy.tend().is_some() && busy.lingering.len() == 1);
+        assert_eq!(look(&mut busy), None);
     }
 
     #[test]
@@ -140,6 +139,6 @@ mod tests {
         let until = &mut busy.lingering[0].1;
         assert!(*until <= Instant::now() + LINGER);
         *until = Instant::now();
-        assert_eq!(busy.look(Instant::now()), None);
+        assert_eq!(look(&mut busy), None);
     }
 }

@@ -131,6 +131,8 @@ pub fn a_bound_socket_talks_with_anybody(cell: Cell) {
         for addr in &addrs {
             socket.send_to(b"?", addr)?;
         }
+        let of_another_kind = Addr::Tcp(addrs[0].as_inet().unwrap());
+        assert_eq!(socket.send_to(b"?", &of_another_kind).unwrap_err().kind(), ErrorKind::InvalidInput);
         let mut answered = Vec::new();
         for _ in &addrs {
             let mut answer = [0; 4];

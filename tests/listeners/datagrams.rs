@@ -209,6 +209,8 @@ fn a_handler_sends_to_whom_it_likes() {
     let place = Place::new(Kind::Udp4);
     let running = Running::start(bind_with(&place, EventLoop::new(1), move |request: &mut Request| {
         assert_eq!(request.send_to(b"news", &to)?, 4);
+        let of_another_kind = Addr::Tcp(to.as_inet().unwrap());
+        assert_eq!(request.send_to(b"news", &of_another_kind).unwrap_err().kind(), ErrorKind::InvalidInput);
         request.write_all(b"told")
     }));
     assert_eq!(Client::connect(&running.addr).ask(b"tell"), b"told");

@@ -228,7 +228,7 @@ impl Reactor {
         self.started = number.wrapping_add(1);
         let home = self.home.clone();
         let coroutine = Coroutine::new(stack, move |suspender| {
-            // What a request leaves to panic is the program's logger. That must not cost the loop.
+            // A handler's panics are caught further in. What is left is the program's logger, which must not cost the loop.
             let _ = catch(|| body(Parker::Task(TaskParker { suspender, home, id })));
         });
         let none = Readiness::NONE;
