@@ -34,10 +34,14 @@ pub fn section(results: &Results, directory: &Path, charts: &[String]) -> String
         text += &format!("{}\n</details>\n", throughput.markdown());
     }
     let shown = groups.iter().filter(|group| has_throughput(group)).flat_map(|group| &group.cells);
-    if shown.map(|cell| figure(Some(cell), &quantity::THROUGHPUT)).any(|figure| figure.ends_with(LIMITED)) {
-        text += &format!(
-            "\nA throughput with{LIMITED} is that of the load, which had no time left on its core, and not the server's.\n"
-        );
+    let shown: Vec<String> = shown.map(|cell| figure(Some(cell), &quantity::THROUGHPUT)).collect();
+    for (mark, meaning) in [
+        (LIMITED, "is that of the load, which had no time left on its core, and not the server's"),
+        (FAULTY, "is not to be trusted: there were errors"),
+    ] {
+        if shown.iter().any(|figure| figure.ends_with(mark)) {
+            text += &format!("\nA throughput with{mark} {meaning}.\n");
+        }
     }
     let is_shown =
         |chart: &Chart| charts.is_empty() || charts.iter().any(|name| chart.file_name == format!("{name}.svg"));
@@ -120,6 +124,9 @@ const NOTHING: &str = "–";
 /// Behind a throughput that is the load's.
 const LIMITED: &str = " *";
 
+/// Behind a number of a cell that had errors.
+const FAULTY: &str = " !";
+
 /// The median of a number; marked where there were errors, or where it is not the server's own.
 fn figure(cell: Option<&Cell>, quantity: &Quantity) -> String {
     let Some((cell, spread)) = cell.and_then(|cell| Some((cell, quantity.spread(cell)?))) else {
@@ -127,7 +134,7 @@ fn figure(cell: Option<&Cell>, quantity: &Quantity) -> String {
     };
     let is_limited = quantity.name == quantity::THROUGHPUT.name && report::is_limited_by_load(cell);
     let mark = match cell.is_clean() {
-        false => " !",
+        false => FAULTY,
         true if is_limited => LIMITED,
         true => "",
     };
@@ -171,6 +178,18 @@ mod tests {
         assert!(text.contains("\n| event-loop | 40.0k * | 320 µs | 25.0 µs |\n"), "{text}");
         assert!(text.contains("\nA throughput with * is that of the load"), "{text}");
         assert!(!section(&example::minimal(), Path::new(""), &[]).contains('*'));
+    }
+
+    #[test]
+    fn section_marks_what_had_errors() {
+        let mut results = example::minimal();
+        for sample in example::samples(&mut results.cells[1]) {
+            sample.errors.insert("a reset".to_owned(), 1);
+        }
+        let text = section(&results, Path::new(""), &[]);
+        assert!(text.contains("\n| event-loop | 40.0k ! | 320 µs ! | 25.0 µs ! |\n"), "{text}");
+        assert!(text.contains("\nA throughput with ! is not to be trusted"), "{text}");
+        assert!(!section(&example::minimal(), Path::new(""), &[]).contains(" ! "));
     }
 
     #[test]
