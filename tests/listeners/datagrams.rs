@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
+use rustix::io::Errno;
 use socketserver::backend::{BackendName, EventLoop, Threading};
 use socketserver::frame::{Framing, Lines};
 use socketserver::listener::{Listener, Udp, UnixDatagram};
@@ -149,8 +150,12 @@ fn a_unix_client_that_is_gone_is_a_disconnect() {
         named.send_to(b"hello", running.addr.as_path().unwrap()).unwrap();
         let unnamed = Client::sending(&running.addr, b"hello");
         gate.wait_for(1);
+        let abstract_name = rustix::net::getsockname(&unnamed).unwrap();
         drop((named, unnamed));
         std::fs::remove_file(&path).unwrap();
+        // A program that another test starts has all descriptors for a moment.
+        let probe = StdUnixDatagram::unbound().unwrap();
+        until("it is gone", || rustix::net::connect(&probe, &abstract_name) == Err(Errno::CONNREFUSED));
         gate.open();
         errors.wait_for(2);
         assert_eq!(errors.events(), ["Disconnect NotConnected"; 2]);
@@ -170,6 +175,7 @@ fn a_sender_to_a_unix_client_that_cannot_be_reached_is_disconnected() {
         for client in [StdUnixDatagram::bind(&path).unwrap(), StdUnixDatagram::unbound().unwrap()] {
             client.send_to(b"hello", running.addr.as_path().unwrap()).unwrap();
         }
+        std::fs::remove_file(&path).unwrap();
         gate.open();
         errors.wait_for(2);
         assert_eq!(errors.events(), ["Disconnect NotConnected"; 2]);
