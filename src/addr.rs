@@ -1,5 +1,7 @@
 //! [`Addr`]: where a server listens and who its peers are.
 
+mod scheme;
+
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
@@ -7,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::one_line::one_line;
+
+pub use scheme::Scheme;
 
 /// The address of a socket, with the kind of socket that it belongs to.
 ///
@@ -96,54 +100,6 @@ pub enum UnixName {
     Abstract(Vec<u8>),
     /// No name: a client that did not bind.
     Unnamed,
-}
-
-/// A kind of socket, as the scheme of an [`Addr`] names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scheme {
-    /// `tcp`
-    Tcp,
-    /// `udp`
-    Udp,
-    /// `unix`: Unix stream
-    Unix,
-    /// `unixgram`: Unix datagram
-    Unixgram,
-}
-
-impl Scheme {
-    fn name(self) -> &'static str {
-        match self {
-            Scheme::Tcp => "tcp",
-            Scheme::Udp => "udp",
-            Scheme::Unix => "unix",
-            Scheme::Unixgram => "unixgram",
-        }
-    }
-
-    /// Fails unless `addr` is one of this kind of socket.
-    pub(crate) fn check(self, addr: &Addr) -> io::Result<()> {
-        if addr.scheme() == self {
-            return Ok(());
-        }
-        Err(io::Error::new(io::ErrorKind::InvalidInput, format!("expected the address of a {self} socket, not {addr}")))
-    }
-
-    /// Reads what follows `scheme://`.
-    fn parse(self, rest: &str) -> io::Result<Addr> {
-        match self {
-            Scheme::Tcp => parse_inet(rest).map(Addr::Tcp),
-            Scheme::Udp => parse_inet(rest).map(Addr::Udp),
-            Scheme::Unix => parse_unix(rest).map(Addr::Unix),
-            Scheme::Unixgram => parse_unix(rest).map(Addr::Unixgram),
-        }
-    }
-}
-
-impl fmt::Display for Scheme {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
 }
 
 impl fmt::Display for Addr {

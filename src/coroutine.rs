@@ -73,8 +73,9 @@ impl Coroutine {
         }
     }
 
-    /// Asks the processor to find the pages of what the next [`resume`](Coroutine::resume) begins with. It waits until it has found them: among
-    /// thousands of coroutines, they are in no TLB. But for several it looks at the same time.
+    /// Asks the processor to find the pages of what the next [`resume`](Coroutine::resume) begins with. Among thousands of
+    /// coroutines they are in no TLB, and the processor goes on only when it has found them; but it looks for those of several at the same
+    /// time.
     pub(crate) fn find_pages(&self) {
         // The other two are on the stack as well.
         self.needs[..3].iter().for_each(|start| fetch(*start));

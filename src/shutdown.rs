@@ -28,7 +28,7 @@ pub(crate) use control::{Control, Phase, Stop};
 ///
 /// * an *idle* connection is closed at once: its handler waits to read, with nothing buffered, and has been sent nothing
 ///   yet or has answered since it last read. The handler reads the end of the stream, as if the peer had closed. A peer that has not received
-///   all that it was sent has 2 seconds for that: what it sends meanwhile does not cut it short;
+///   all that it was sent, but for some 3 KiB, has 2 seconds for that: what it sends meanwhile does not cut it short;
 /// * a *busy* one goes on until it becomes idle or ends;
 /// * what is left at the deadline, the earliest if several were given, is cut: every I/O call of its handler returns an error of kind
 ///   `ConnectionAborted`. A datagram can still be read, but gets no reply.

@@ -7,6 +7,7 @@ pub mod hot_parts;
 mod inbox;
 mod offload;
 mod reactor;
+mod task;
 mod timers;
 mod watchdog;
 
