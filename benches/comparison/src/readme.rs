@@ -35,12 +35,12 @@ pub fn section(results: &Results, directory: &Path, charts: &[String]) -> String
     }
     let shown = groups.iter().filter(|group| has_throughput(group)).flat_map(|group| &group.cells);
     let shown: Vec<String> = shown.map(|cell| figure(Some(cell), &quantity::THROUGHPUT)).collect();
-    for (mark, meaning) in [
-        (LIMITED, "is that of the load, which had no time left on its core, and not the server's"),
-        (FAULTY, "is not to be trusted: there were errors"),
+    for (mark, what, meaning) in [
+        (LIMITED, "A throughput", "is that of the load, which had no time left on its core, and not the server's"),
+        (FAULTY, "A number", "is not to be trusted: there were errors"),
     ] {
         if shown.iter().any(|figure| figure.ends_with(mark)) {
-            text += &format!("\nA throughput with{mark} {meaning}.\n");
+            text += &format!("\n{what} with{mark} {meaning}.\n");
         }
     }
     let is_shown =
@@ -188,7 +188,7 @@ mod tests {
         }
         let text = section(&results, Path::new(""), &[]);
         assert!(text.contains("\n| event-loop | 40.0k ! | 320 µs ! | 25.0 µs ! |\n"), "{text}");
-        assert!(text.contains("\nA throughput with ! is not to be trusted"), "{text}");
+        assert!(text.contains("\nA number with ! is not to be trusted"), "{text}");
         assert!(!section(&example::minimal(), Path::new(""), &[]).contains(" ! "));
     }
 
