@@ -116,9 +116,7 @@ mod crowds {
 
 fn a_line_goes_to_everybody_else(cell: Cell) {
     let room = room(cell);
-    let [mut alice, mut bob, mut carol] = ["alice", "bob", "carol"].map(|nick| Person::join(&room, nick));
-    alice.hears(&["* bob joined", "* carol joined"]);
-    bob.hears(&["* carol joined"]);
+    let [mut alice, mut bob, mut carol] = Person::all_join(&room, ["alice", "bob", "carol"]);
     alice.says("hello");
     bob.hears(&["alice: hello"]);
     carol.hears(&["alice: hello"]);
@@ -177,15 +175,16 @@ fn a_nick_that_will_not_do_may_be_tried_again(cell: Cell) {
     alice.hears(&[&format!("* {nick} joined")]);
     // The same letters in another case are another nick.
     let _other = Person::join(&room, "Alice");
-    alice.hears(&["* Alice joined"]);
+    for person in [&mut alice, &mut bob] {
+        person.hears(&["* Alice joined"]);
+    }
     alice.says("hi");
-    bob.hears(&["* Alice joined", "alice: hi"]);
+    bob.hears(&["alice: hi"]);
 }
 
 fn commands_are_understood(cell: Cell) {
     let room = room(cell);
-    let [mut alice, mut bob] = ["alice", "bob"].map(|nick| Person::join(&room, nick));
-    alice.hears(&["* bob joined"]);
+    let [mut alice, mut bob] = Person::all_join(&room, ["alice", "bob"]);
     for (command, answer) in [
         ("/who", "* 2 here: alice, bob"),
         ("/who is here", "* 2 here: alice, bob"),
@@ -208,8 +207,7 @@ fn commands_are_understood(cell: Cell) {
 
 fn what_is_no_text_is_refused_and_the_talk_goes_on(cell: Cell) {
     let room = room(cell);
-    let [mut alice, mut bob] = ["alice", "bob"].map(|nick| Person::join(&room, nick));
-    alice.hears(&["* bob joined"]);
+    let [mut alice, mut bob] = Person::all_join(&room, ["alice", "bob"]);
     for (rubbish, complaint) in [
         (&b"caf\xe9"[..], "! this is not UTF-8"),
         (b"/me \xc3\x28", "! this is not UTF-8"),
@@ -230,9 +228,9 @@ fn python_agrees(cell: Cell) {
 
 fn whoever_ends_the_connection_leaves(cell: Cell) {
     let room = room(cell);
-    let [mut alice, bob] = ["alice", "bob"].map(|nick| Person::join(&room, nick));
+    let [mut alice, bob] = Person::all_join(&room, ["alice", "bob"]);
     drop(bob);
-    alice.hears(&["* bob joined", "* bob left"]);
+    alice.hears(&["* bob left"]);
     // Who never said a nick is no news.
     let mut nobody = Person::new(&room);
     nobody.client.half_close().unwrap();
@@ -243,17 +241,15 @@ fn whoever_ends_the_connection_leaves(cell: Cell) {
 
 fn the_last_line_needs_no_end(cell: Cell) {
     let room = room(cell);
-    let [mut alice, mut bob] = ["alice", "bob"].map(|nick| Person::join(&room, nick));
+    let [mut alice, mut bob] = Person::all_join(&room, ["alice", "bob"]);
     bob.client.write_all(b"bye").unwrap();
     bob.client.half_close().unwrap();
-    alice.hears(&["* bob joined", "bob: bye", "* bob left"]);
+    alice.hears(&["bob: bye", "* bob left"]);
 }
 
 fn half_a_line_and_a_reset_say_nothing(cell: Cell) {
     let room = room(cell);
-    let [mut alice, mut bob] = ["alice", "bob"].map(|nick| Person::join(&room, nick));
-    let mut carol = Person::join(&room, "carol");
-    alice.hears(&["* bob joined", "* carol joined"]);
+    let [mut alice, mut bob, mut carol] = Person::all_join(&room, ["alice", "bob", "carol"]);
     alice.says("unread");
     carol.hears(&["alice: unread"]);
     bob.client.write_all(b"half a li").unwrap();
@@ -267,9 +263,7 @@ fn half_a_line_and_a_reset_say_nothing(cell: Cell) {
 
 fn an_endless_line_is_refused_and_the_connection_closed(cell: Cell) {
     let room = room(cell);
-    let [mut alice, mut bob, mut carol] = ["alice", "bob", "carol"].map(|nick| Person::join(&room, nick));
-    alice.hears(&["* bob joined", "* carol joined"]);
-    bob.hears(&["* carol joined"]);
+    let [mut alice, mut bob, mut carol] = Person::all_join(&room, ["alice", "bob", "carol"]);
     let mut writer = bob.client.duplicate();
     let writing = std::thread::spawn(move || {
         // It fails when the server has heard enough.
@@ -359,8 +353,7 @@ fn fill_up(alice: &mut Person, bob: &mut Person) {
 
 fn a_drain_says_goodbye(cell: Cell) {
     let room = room(cell);
-    let [mut alice, mut bob] = ["alice", "bob"].map(|nick| Person::join(&room, nick));
-    alice.hears(&["* bob joined"]);
+    let [mut alice, mut bob] = Person::all_join(&room, ["alice", "bob"]);
     room.program.signal(Signal::TERM);
     for person in [&mut alice, &mut bob] {
         person.hears(&["* the server is closing", ""]);
@@ -389,8 +382,7 @@ fn a_silent_peer_is_forgotten(cell: Cell) {
 
 fn a_long_line_is_refused(cell: Cell) {
     let room = room(cell);
-    let [mut alice, mut bob] = ["alice", "bob"].map(|nick| Person::join(&room, nick));
-    alice.hears(&["* bob joined"]);
+    let [mut alice, mut bob] = Person::all_join(&room, ["alice", "bob"]);
     bob.says(&"x".repeat(4097));
     bob.hears(&["! a line has up to 4096 bytes"]);
     let line = "x".repeat(4096);
@@ -446,8 +438,7 @@ fn a_full_room_takes_nobody(cell: Cell) {
 
 fn a_peer_that_is_gone_has_left(cell: Cell) {
     let room = room(cell);
-    let [mut alice, bob, mut carol] = ["alice", "bob", "carol"].map(|nick| Person::join(&room, nick));
-    alice.hears(&["* bob joined", "* carol joined"]);
+    let [mut alice, bob, mut carol] = Person::all_join(&room, ["alice", "bob", "carol"]);
     drop(bob);
     // A process that another test starts may have his socket until it is another program.
     let until = Instant::now() + PATIENCE;
@@ -464,8 +455,7 @@ fn a_peer_that_is_gone_has_left(cell: Cell) {
 
 fn a_peer_that_does_not_read_is_dropped(cell: Cell) {
     let room = room(cell);
-    let [mut alice, mut bob] = ["alice", "bob"].map(|nick| Person::join(&room, nick));
-    alice.hears(&["* bob joined"]);
+    let [mut alice, mut bob] = Person::all_join(&room, ["alice", "bob"]);
     // It is not connected: if it were, its queue would have no limit but the server's own buffer.
     let folder = tempfile::tempdir().unwrap();
     let slow = std::os::unix::net::UnixDatagram::bind(folder.path().join("slow")).unwrap();
@@ -571,6 +561,18 @@ impl Person {
         let mut person = Person::new(room);
         person.joins(nick);
         person
+    }
+
+    /// One after another. Each has heard of those who came after.
+    #[track_caller]
+    fn all_join<const N: usize>(room: &Served, nicks: [&str; N]) -> [Person; N] {
+        let mut all = nicks.map(|_| Person::new(room));
+        for (number, nick) in nicks.iter().enumerate() {
+            let (here, coming) = all.split_at_mut(number);
+            coming[0].joins(nick);
+            here.iter_mut().for_each(|person| person.hears(&[&format!("* {nick} joined")]));
+        }
+        all
     }
 
     /// Says the nick, and waits until it is in the list of who is here.
