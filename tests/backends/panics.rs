@@ -86,7 +86,7 @@ pub fn unsent_bytes_of_a_panicking_handler_hold_up_nobody(cell: Cell) {
         }
         request.set_write_timeout(Some(Duration::from_millis(50)));
         // Now the system holds as much as it will.
-        let _ = request.write_all(&vec![b'x'; 64 << 20]);
+        let _ = request.write_all(&vec![0; 64 << 20]);
         let mut writer = BufWriter::new(request);
         writer.write_all(b"unsent")?;
         panic!("as the test wants");

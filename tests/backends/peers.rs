@@ -306,7 +306,7 @@ pub fn who_never_reads_holds_up_nobody(cell: Cell) {
         request.read_exact(&mut message)?;
         if &message == b"much" {
             let _ = began.send(());
-            return request.write_all(&vec![b'x'; 64 << 20]);
+            return request.write_all(&vec![0; 64 << 20]);
         }
         request.write_all(&message)
     }));

@@ -213,7 +213,7 @@ pub fn an_upstream_has_timeouts(cell: Cell) {
         unix.set_read_timeout(None);
         tcp.set_write_timeout(TIMEOUT);
         unix.set_write_timeout(TIMEOUT);
-        let long = vec![b'x'; 64 << 20];
+        let long = vec![0; 64 << 20];
         let written = [tcp.write_all(&long), unix.write_all(&long)].map(|all| all.expect_err("nobody reads").kind());
         write!(request, "{read:?}, {written:?}")
     }));

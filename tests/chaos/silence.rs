@@ -32,7 +32,7 @@ pub fn a_peer_that_has_vanished_gives_its_place_back(variety: Variety) {
             request.read_exact(&mut [0])?;
         }
         if &message == b"much" {
-            request.write_all(&vec![b'x'; 16 << 20])?;
+            request.write_all(&vec![0; 16 << 20])?;
         }
         request.read_exact(&mut [0; 4])
     });

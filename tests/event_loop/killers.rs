@@ -321,7 +321,7 @@ pub fn a_stop_cuts_hundreds_in_time(cell: Cell) {
         match way % 3 {
             0 => read_byte(request).map(|_| ()),
             1 => request.sleep(PATIENCE * 2),
-            _ => request.write_all(&vec![b'x'; 16 << 20]),
+            _ => request.write_all(&vec![0; 16 << 20]),
         }
     }));
     let mut clients: Vec<Client> = (0..200).map(|_| Client::connect(&running.addr)).collect();

@@ -62,7 +62,7 @@ pub fn no_time_is_over_at_once(cell: Cell) {
         let idle = kind(request.read(&mut [0]));
         request.set_write_timeout(Some(Duration::ZERO));
         let write = kind(request.write_all(b"it fits"));
-        let too_much = kind(request.write_all(&vec![b'x'; 64 << 20]));
+        let too_much = kind(request.write_all(&vec![0; 64 << 20]));
         let sleep = kind(request.sleep(Duration::ZERO));
         Ok([read, idle, write, too_much, sleep])
     });
@@ -103,7 +103,7 @@ pub fn what_there_is_room_for_is_sent_in_no_time(cell: Cell) {
     let (tell, told) = unbounded();
     let running = Running::start(cell.bind(&place, move |request: &mut Request| {
         request.set_write_timeout(Some(Duration::ZERO));
-        let _ = tell.send(kind(request.write_all(&vec![b'x'; 64 << 20])));
+        let _ = tell.send(kind(request.write_all(&vec![0; 64 << 20])));
         let end = Instant::now() + PATIENCE;
         while kind(request.write_all(b"more")).is_some_and(|_| Instant::now() < end) {}
         Ok(())

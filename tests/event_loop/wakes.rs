@@ -300,7 +300,7 @@ pub fn a_dump_tells_what_each_request_does(cell: Cell) {
         request.read_exact(&mut way)?;
         match way[0] {
             b'r' => request.read_exact(&mut [0]),
-            b'w' => request.write_all(&vec![b'x'; 64 << 20]),
+            b'w' => request.write_all(&vec![0; 64 << 20]),
             b's' => request.sleep(PATIENCE * 2),
             _ => {
                 let gate = gate.clone();

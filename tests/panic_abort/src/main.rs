@@ -93,7 +93,7 @@ fn cuts_parked_coroutines_at_the_deadline() -> io::Result<()> {
         match way[0] {
             0 => request.sleep(2 * PATIENCE),
             1 => request.read_exact(&mut way),
-            2 => request.write_all(&vec![b'x'; 64 << 20]),
+            2 => request.write_all(&vec![0; 64 << 20]),
             _ => {
                 let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
                 let mut upstream = socketserver::net::TcpStream::connect(silent.local_addr()?)?;
