@@ -16,15 +16,15 @@
 //! |---|---|---|
 //! | [`Mutex::lock`] | goes on waiting | goes on waiting: its holder is being cut off as well, or is no request of the server |
 //! | [`Condvar::wait`], `wait_timeout` | returns early, once | returns early, once |
-//! | [`Condvar::wait_while`] | goes on waiting, after another look at the condition | goes on waiting, likewise |
-//! | a channel's `send`, `recv`, `recv_timeout` | goes on waiting | fails |
+//! | [`Condvar::wait_while`], `wait_timeout_while` | goes on waiting, after another look at the condition | goes on waiting, likewise |
+//! | a channel's `send` and `recv`, also with a timeout | goes on waiting | fails |
 //!
 //! So a handler that waits for work asks [`Request::is_draining`](crate::Request::is_draining) in the condition that it waits for, and
-//! writes the loop itself, because nothing but its condition ends `wait_while`. A request that a [`Sender`](crate::Sender) has closed is
-//! not draining: where that may happen, the loop looks for it, too, by a [`sleep`](crate::sleep()) of no time, which fails then. The drain
-//! comes to the request alone: what it has spawned hears of the cut, but not of the drain, and threads of no request hear of neither. A
-//! wait that nothing ends lasts beyond the server's end on a thread; on an event loop it is unwound (see
-//! [`EventLoop`](crate::backend::EventLoop#rules-for-handlers)).
+//! writes the loop itself, because nothing but its condition, or its timeout, ends a `wait_while`. A request that a
+//! [`Sender`](crate::Sender) has closed is not draining: where that may happen, the loop looks for it, too, by a [`sleep`](crate::sleep())
+//! of no time, which fails then. The drain comes to the request alone: what it has spawned hears of the cut, but not of the drain, and
+//! threads of no request hear of neither. A wait that nothing ends lasts beyond the server's end on a thread; on an event loop it is
+//! unwound (see [`EventLoop`](crate::backend::EventLoop#rules-for-handlers)).
 //!
 //! ```
 //! use std::collections::VecDeque;

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use socketserver::backend::{Backend, BackendName, EventLoop};
+use socketserver::sync::channel::SendTimeoutError;
 use socketserver::sync::{Condvar, Mutex, channel};
 use socketserver::{Activity, HandlerFactory, Request, spawn};
 
@@ -104,7 +105,7 @@ fn a_channel_carries_everything_in_order(name: BackendName) {
         let (sender, receiver) = channel::bounded(3);
         let other = spawn(move || (0..10_000u64).try_for_each(|number| sender.send(number)))?;
         let mut expected = 0;
-        for number in receiver.iter() {
+        for number in &receiver {
             assert_eq!(number, expected);
             expected += 1;
         }
@@ -115,6 +116,29 @@ fn a_channel_carries_everything_in_order(name: BackendName) {
     for client in clients {
         assert_eq!(io::read_to_string(client).expect("a reply"), "10000");
     }
+    assert_eq!(stop(running, Duration::from_secs(5)), 0);
+}
+
+/// The other end is slow, and then gone.
+fn who_sends_waits_for_room_for_so_long(name: BackendName) {
+    const TIMEOUT: Duration = Duration::from_millis(20);
+    let running = serve(name, |request: &mut Request| {
+        let (sender, receiver) = channel::bounded(1);
+        let other = spawn(move || receiver.into_iter().take(2).collect::<Vec<_>>())?;
+        assert_eq!(sender.send_timeout(1, Duration::MAX), Ok(()));
+        assert_eq!(sender.send_timeout(2, Duration::MAX), Ok(()));
+        assert_eq!(other.join()?, [1, 2]);
+        assert_eq!(sender.send_timeout(3, TIMEOUT), Err(SendTimeoutError::Disconnected(3)));
+
+        let (sender, receiver) = channel::bounded(1);
+        sender.send(1).map_err(io::Error::other)?;
+        let began = Instant::now();
+        assert_eq!(sender.send_timeout(2, TIMEOUT), Err(SendTimeoutError::Timeout(2)));
+        assert!(began.elapsed() >= TIMEOUT);
+        drop(sender);
+        write!(request, "{:?}", Vec::from_iter(receiver))
+    });
+    assert_eq!(io::read_to_string(Client::connect(&running.addr)).expect("a reply"), "[1]");
     assert_eq!(stop(running, Duration::from_secs(5)), 0);
 }
 
@@ -150,13 +174,12 @@ fn a_condvar_wakes_whom_it_concerns(name: BackendName) {
         let (turn, changed) = &*shared;
         let guard = turn.lock().unwrap();
         let guard = changed.wait_while(guard, |turn| *turn < 4).unwrap();
-        let (guard, timed_out) = changed.wait_timeout(guard, Duration::from_millis(5)).unwrap();
+        let (guard, timed_out) = changed.wait_timeout_while(guard, Duration::MAX, |turn| *turn < 4).unwrap();
         write!(request, "{} {timed_out}", *guard)?;
         drop(guard);
         siblings.into_iter().try_for_each(|sibling| sibling.join())
     });
-    // What nobody has notified may still have returned early, which is no reason to say that the time was over.
-    assert!(io::read_to_string(Client::connect(&running.addr)).expect("a reply").starts_with("4 "));
+    assert_eq!(io::read_to_string(Client::connect(&running.addr)).expect("a reply"), "4 false");
     assert_eq!(stop(running, Duration::from_secs(5)), 0);
 }
 
@@ -196,10 +219,12 @@ fn who_is_not_notified_is_timed_out(name: BackendName) {
         while !timed_out {
             (guard, timed_out) = changed.wait_timeout(guard, over.saturating_duration_since(Instant::now())).unwrap();
         }
+        write!(request, "{}", Instant::now() >= over)?;
+        (guard, timed_out) = changed.wait_timeout_while(guard, Duration::from_millis(20), |()| true).unwrap();
         drop(guard);
-        write!(request, "{}", Instant::now() >= over)
+        write!(request, " {timed_out} {}", over.elapsed() >= Duration::from_millis(20))
     });
-    assert_eq!(io::read_to_string(Client::connect(&running.addr)).expect("a reply"), "true");
+    assert_eq!(io::read_to_string(Client::connect(&running.addr)).expect("a reply"), "true true true");
     assert_eq!(stop(running, Duration::from_secs(5)), 0);
 }
 
@@ -328,6 +353,7 @@ on_every_backend! {
     a_mutex_is_held_across_io
     a_panic_poisons_and_only_that_mutex
     a_channel_carries_everything_in_order
+    who_sends_waits_for_room_for_so_long
     a_thread_may_be_at_the_other_end
     a_condvar_wakes_whom_it_concerns
     nobody_who_waits_for_a_mutex_is_passed

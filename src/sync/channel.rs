@@ -7,7 +7,7 @@
 //!
 //! let (sender, receiver) = channel::bounded(8);
 //! let sibling = socketserver::spawn(move || (0..100).try_for_each(|number| sender.send(number)))?;
-//! assert_eq!(receiver.iter().sum::<i32>(), 4950);
+//! assert_eq!(receiver.into_iter().sum::<i32>(), 4950);
 //! sibling.join()?.unwrap();
 //! # Ok::<(), std::io::Error>(())
 //! ```
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use super::waiters::Waiters;
 use crate::deadline::deadline;
 
-pub use crossbeam_channel::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
+pub use crossbeam_channel::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 
 /// A channel that holds `capacity` values at the most, at least one; sending to a full one waits. The memory for all of them is taken at
 /// once.
@@ -75,20 +75,16 @@ impl<T> Sender<T> {
     ///
     /// If there is no receiver any more, or this request is cut off while it waits; the error has the value.
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
-        let mut value = Some(value);
-        let sent = self.waiting.senders.wait(None, || match self.try_send(value.take()?) {
-            Ok(()) => Some(Ok(())),
-            Err(TrySendError::Full(back)) => {
-                value = Some(back);
-                None
-            }
-            Err(TrySendError::Disconnected(back)) => Some(Err(SendError(back))),
-        });
-        match (sent, value) {
-            (Ok(result), _) => result,
-            (Err(_), Some(value)) => Err(SendError(value)),
-            (Err(_), None) => Ok(()),
-        }
+        self.wait(value, None).map_err(|error| SendError(error.into_inner()))
+    }
+
+    /// Sends a value, and waits for room for `timeout` at the most.
+    ///
+    /// # Errors
+    ///
+    /// `Timeout`; `Disconnected` as [`send`](Sender::send). Both have the value.
+    pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
+        self.wait(value, deadline(Some(timeout)))
     }
 
     /// Sends a value, if there is room.
@@ -101,6 +97,26 @@ impl<T> Sender<T> {
         inner.try_send(value)?;
         self.waiting.receivers.wake_one();
         Ok(())
+    }
+
+    fn wait(&self, value: T, until: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+        let mut value = Some(value);
+        let sent = self.waiting.senders.wait(until, || match self.try_send(value.take()?) {
+            Ok(()) => Some(Ok(())),
+            Err(TrySendError::Full(back)) => {
+                value = Some(back);
+                None
+            }
+            Err(TrySendError::Disconnected(back)) => Some(Err(SendTimeoutError::Disconnected(back))),
+        });
+        match (sent, value) {
+            (Ok(result), _) => result,
+            (Err(error), Some(value)) if error.kind() == io::ErrorKind::TimedOut => {
+                Err(SendTimeoutError::Timeout(value))
+            }
+            (Err(_), Some(value)) => Err(SendTimeoutError::Disconnected(value)),
+            (Err(_), None) => Ok(()),
+        }
     }
 }
 
@@ -171,8 +187,8 @@ impl<T> Receiver<T> {
     }
 
     /// The values, each received as by [`recv`](Receiver::recv), until that fails.
-    pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
-        std::iter::from_fn(|| self.recv().ok())
+    pub fn iter(&self) -> Iter<'_, T> {
+        Iter { receiver: self }
     }
 
     fn wait(&self, until: Option<Instant>) -> io::Result<Result<T, RecvError>> {
@@ -204,6 +220,52 @@ impl<T> Drop for Receiver<T> {
 impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Receiver").finish_non_exhaustive()
+    }
+}
+
+impl<T> IntoIterator for Receiver<T> {
+    type Item = T;
+    type IntoIter = IntoIter<T>;
+
+    fn into_iter(self) -> IntoIter<T> {
+        IntoIter { receiver: self }
+    }
+}
+
+impl<'a, T> IntoIterator for &'a Receiver<T> {
+    type Item = T;
+    type IntoIter = Iter<'a, T>;
+
+    fn into_iter(self) -> Iter<'a, T> {
+        self.iter()
+    }
+}
+
+/// The values of a channel. From [`Receiver::iter`].
+#[derive(Debug)]
+pub struct Iter<'a, T> {
+    receiver: &'a Receiver<T>,
+}
+
+impl<T> Iterator for Iter<'_, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.receiver.recv().ok()
+    }
+}
+
+/// The values of a channel, with its receiver: a `for` loop over that has one.
+#[derive(Debug)]
+pub struct IntoIter<T> {
+    receiver: Receiver<T>,
+}
+
+impl<T> Iterator for IntoIter<T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.receiver.recv().ok()
     }
 }
 

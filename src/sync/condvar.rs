@@ -51,8 +51,10 @@ impl Condvar {
     ///
     /// As [`Mutex::lock`](super::Mutex::lock).
     pub fn wait<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
-        let (locked, _) = self.wait_until(guard, None);
-        locked
+        match self.wait_until(guard, None) {
+            Ok((guard, _)) => Ok(guard),
+            Err(poisoned) => Err(PoisonError::new(poisoned.into_inner().0)),
+        }
     }
 
     /// Waits until `condition` no longer holds. Nothing else ends this, not even that the request is cut off.
@@ -90,10 +92,32 @@ impl Condvar {
         guard: MutexGuard<'a, T>,
         timeout: Duration,
     ) -> LockResult<(MutexGuard<'a, T>, bool)> {
-        match self.wait_until(guard, deadline(Some(timeout))) {
-            (Ok(guard), timed_out) => Ok((guard, timed_out)),
-            (Err(poisoned), timed_out) => Err(PoisonError::new((poisoned.into_inner(), timed_out))),
+        self.wait_until(guard, deadline(Some(timeout)))
+    }
+
+    /// As [`wait_while`](Condvar::wait_while), for `timeout` at the most; `true` if that has passed and `condition` still holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Condvar::wait).
+    ///
+    /// # Panics
+    ///
+    /// As [`Mutex::lock`](super::Mutex::lock).
+    pub fn wait_timeout_while<'a, T: ?Sized>(
+        &self,
+        mut guard: MutexGuard<'a, T>,
+        timeout: Duration,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) -> LockResult<(MutexGuard<'a, T>, bool)> {
+        let until = deadline(Some(timeout));
+        while condition(&mut guard) {
+            if has_passed(until) {
+                return Ok((guard, true));
+            }
+            (guard, _) = self.wait_until(guard, until)?;
         }
+        Ok((guard, false))
     }
 
     /// Wakes the one who has waited longest.
@@ -111,7 +135,7 @@ impl Condvar {
         &self,
         guard: MutexGuard<'a, T>,
         until: Option<Instant>,
-    ) -> (LockResult<MutexGuard<'a, T>>, bool) {
+    ) -> LockResult<(MutexGuard<'a, T>, bool)> {
         let context = park::current();
         let me = context.parker.unparker();
         let mutex = guard.mutex;
@@ -123,8 +147,11 @@ impl Condvar {
         assert!(waited.is_ok() || !thread::panicking(), "cannot wait for a condition while panicking");
         let locked = mutex.lock();
         // Only now: one who is woken, but does not get the mutex, has changed nothing for those who wait behind it.
-        let notified = place.leave();
-        (locked, !notified && has_passed(until))
+        let timed_out = !place.leave() && has_passed(until);
+        match locked {
+            Ok(guard) => Ok((guard, timed_out)),
+            Err(poisoned) => Err(PoisonError::new((poisoned.into_inner(), timed_out))),
+        }
     }
 }
 
