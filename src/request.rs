@@ -318,6 +318,13 @@ impl Request {
         self.core.live.is_draining()
     }
 
+    /// Whether this request has been cut off, at the deadline of a drain or by [`Sender::close`]: all that it would wait for fails then, but
+    /// for locks and conditions. A loop that waits for a [`Condvar`](crate::sync::Condvar) asks this before each wait, as that may be all
+    /// that it does.
+    pub fn is_cut_off(&self) -> bool {
+        self.core.live.is_cut()
+    }
+
     /// Says that the handler is between two messages of its protocol, so that a drain may end the connection if it waits to
     /// read now. Any byte that is read ends this state.
     ///

@@ -21,10 +21,10 @@
 //!
 //! So a handler that waits for work asks [`Request::is_draining`](crate::Request::is_draining) in the condition that it waits for, and
 //! writes the loop itself, because nothing but its condition, or its timeout, ends a `wait_while`. A request that a
-//! [`Sender`](crate::Sender) has closed is not draining: where that may happen, the loop looks for it, too, by a [`sleep`](crate::sleep())
-//! of no time, which fails then. The drain comes to the request alone: what it has spawned hears of the cut, but not of the drain, and
-//! threads of no request hear of neither. A wait that nothing ends lasts beyond the server's end on a thread; on an event loop it is
-//! unwound (see [`EventLoop`](crate::backend::EventLoop#rules-for-handlers)).
+//! [`Sender`](crate::Sender) has closed is not draining: where that may happen, the loop asks
+//! [`Request::is_cut_off`](crate::Request::is_cut_off), too. The drain comes to the request alone: what it has spawned hears of the cut,
+//! but not of the drain, and threads of no request hear of neither. A wait that nothing ends lasts beyond the server's end on a thread; on
+//! an event loop it is unwound (see [`EventLoop`](crate::backend::EventLoop#rules-for-handlers)).
 //!
 //! ```
 //! use std::collections::VecDeque;
