@@ -59,11 +59,11 @@ pub trait RequestHandler {
         Ok(())
     }
 
-    /// Serves the request. When it returns, the connection is closed, or the datagram's reply is sent. Input that is still unread is
-    /// read and dropped before the close, so that it does not cut the answer short: until the peer ends or has been silent for half a
-    /// second, for 2 seconds or 64 MiB at the most. On a server that runs one request at a time, the others wait for that, too. Nothing is
-    /// waited for where no input has come yet: a handler that turns a message away before the rest of it has come says
-    /// [`set_busy`](Request::set_busy) after its answer.
+    /// Serves the request. After [`finish`](RequestHandler::finish), the connection is closed, or the datagram's reply is sent. Input that
+    /// is still unread is read and dropped before the close, so that it does not cut the answer short: until the peer ends or has been
+    /// silent for half a second, for 2 seconds or 64 MiB at the most. On a server that runs one request at a time, the others wait for
+    /// that, too. Nothing is waited for where no input has come yet: a handler that turns a message away before the rest of it has come
+    /// says [`set_busy`](Request::set_busy) after its answer.
     fn handle(&mut self, request: &mut Request) -> io::Result<()>;
 
     /// Cleans up after [`handle`](RequestHandler::handle), also when that failed. Does nothing unless overridden.

@@ -189,8 +189,8 @@ impl Request {
         self.core.write_timeout.set(timeout);
     }
 
-    /// Gives this request as a whole `time` from now. After that every read, write, sleep and offload that would wait fails with
-    /// `TimedOut`, however lively the peer is. `None`, the default, is no limit. It does not concern sockets in [`net`](crate::net),
+    /// Gives this request as a whole `time` from now. After that every read, write and sleep that would wait fails with `TimedOut`, and
+    /// every offload, however lively the peer is. `None`, the default, is no limit. It does not concern sockets in [`net`](crate::net),
     /// which have timeouts of their own, nor waits in [`sync`](crate::sync), for a [sibling](crate::JoinHandle::join), or for room in the
     /// queue of a [`Sender`].
     pub fn set_deadline(&mut self, time: Option<Duration>) {

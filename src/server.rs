@@ -37,8 +37,8 @@ use crate::stats::{Counters, Stats};
 /// [`activate`](Server::activate), which serving does by itself: a process may bind, fork, and serve in its children. The
 /// file of a Unix socket is removed when the process that bound it drops or closes its server, even if others still serve there.
 ///
-/// Dropping a server never blocks. It closes the socket; requests that run on threads go on, those that need the serving thread
-/// are ended. [`close`](Server::close) waits.
+/// Dropping a server never blocks. It closes the socket; requests that run on threads go on (a socket for datagrams is closed when they
+/// have ended), those that need the serving thread are ended. [`close`](Server::close) waits.
 ///
 /// ```
 /// use std::io::{self, BufRead, Write};
@@ -267,7 +267,8 @@ impl<L: Listener, B: Backend> Server<L, B> {
     }
 
     /// Serves one request, or calls [`Hooks::handle_timeout`] if none has come within the [`timeout`](Server::timeout); says
-    /// which. A [`ShutdownHandle`] ends the wait, and the requests in progress, as it ends `serve_forever`; the answer is `false`.
+    /// which. A [`ShutdownHandle`] ends the wait, and the requests in progress, as it ends `serve_forever`; the answer is `false`, or that
+    /// of the next call if this one has got a request.
     ///
     /// With [`Sequential`](crate::backend::Sequential) and [`EventLoop`](crate::backend::EventLoop) the request has ended when
     /// this returns (unless another loop has taken it); with threads it has begun, and closing the server then ends a connection whose

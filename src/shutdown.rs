@@ -31,7 +31,7 @@ pub(crate) use control::{Control, Phase, Stop};
 ///   all that it was sent, but for some 3 KiB, has 2 seconds for that: what it sends meanwhile does not cut it short;
 /// * a *busy* one goes on until it becomes idle or ends;
 /// * what is left at the deadline, the earliest if several were given, is cut: every I/O call of its handler returns an error of kind
-///   `ConnectionAborted`. A datagram can still be read, but gets no reply.
+///   `ConnectionAborted`. What has been buffered can still be read, and so can a datagram, which gets no reply.
 ///
 /// ```
 /// use socketserver::{Request, ThreadingTcpServer};

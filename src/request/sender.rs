@@ -73,15 +73,15 @@ impl Sender {
 
     /// Sends a message without waiting. It arrives whole: nothing that the handler or others write comes between its bytes.
     ///
-    /// What the system does not take at once is queued, and sent while the handler waits for something; what is still
-    /// queued when the handler ends is sent then, within its write timeout or 2 seconds. For a datagram's request this sends
-    /// one datagram.
+    /// What the system does not take at once is queued, and sent while the handler waits in a call of this crate, but not in work that is
+    /// offloaded in place; what is still queued when the handler ends is sent then, within its write timeout or 2 seconds. For a
+    /// datagram's request this sends one datagram.
     ///
     /// # Errors
     ///
     /// `WouldBlock` if the message does not fit into the queue, so that nothing of it was sent: the peer reads too slowly, or the message
     /// is longer than the [`capacity`](Sender::capacity). A datagram fits if the system has room for it.
-    /// `NotConnected` if the request is over, or a datagram's peer is gone or has no name. `ConnectionAborted` if it was closed.
+    /// `NotConnected` if the request is over, or a datagram's peer is gone or has no name. `ConnectionAborted` if it was closed or cut off.
     /// `BrokenPipe` after [`finish`](Sender::finish). The system's, if the connection is broken.
     pub fn send(&self, message: &[u8]) -> io::Result<()> {
         let live = self.live.upgrade().ok_or_else(over)?;
@@ -107,7 +107,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// `NotConnected` if the request is over, `ConnectionAborted` if it was closed.
+    /// `NotConnected` if the request is over, `ConnectionAborted` if it was closed or cut off.
     #[doc(alias("shutdown", "half-close"))]
     pub fn finish(&self) -> io::Result<()> {
         let live = self.live.upgrade().ok_or_else(over)?;
@@ -118,8 +118,9 @@ impl Sender {
         Ok(())
     }
 
-    /// Ends the request: every I/O call of its handler, now and later, returns an error of kind `ConnectionAborted`. What is
-    /// still queued is lost, as is the reply to a datagram. Does nothing if the request is over.
+    /// Ends the request: every I/O call of its handler, now and later, returns an error of kind `ConnectionAborted`, except that what has
+    /// been buffered, or a datagram, can still be read. What is still queued is lost, as is the reply to a datagram. Does nothing if the
+    /// request is over.
     pub fn close(&self) {
         if let Some(live) = self.live.upgrade() {
             live.cut();
