@@ -2,9 +2,10 @@
 //!
 //! They are std's, with the same names, except that TCP sends small writes at once, and that the addresses they give are of type
 //! [`Addr`](crate::Addr). They wait as a [`Request`](crate::Request) does: on the event loop they park the coroutine, elsewhere they block
-//! the thread. Outside of any handler they block the thread, too. If the request that uses one is cut off, its calls fail with
-//! `ConnectionAborted`; at a timeout, which is none by default, with `TimedOut`. A timeout of `Duration::ZERO`, in std an error, is for
-//! calls that are not to wait. `SIGPIPE` is never raised. What std, or another crate by way of std, has opened is adopted with `TryFrom`.
+//! the thread, and each request that has waited so holds one descriptor more. Outside of any handler they block the thread, too. If the
+//! request that uses one is cut off, its calls fail with `ConnectionAborted`; at a timeout, which is none by default, with `TimedOut`. A
+//! timeout of `Duration::ZERO`, in std an error, is for calls that are not to wait. `SIGPIPE` is never raised. What std, or another crate
+//! by way of std, has opened is adopted with `TryFrom`.
 //!
 //! With [`spawn`](crate::spawn), a handler copies both ways at a time:
 //!

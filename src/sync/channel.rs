@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use super::waiters::Waiters;
 use crate::deadline::deadline;
 
+#[doc(no_inline)]
 pub use crossbeam_channel::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 
 /// A channel that holds `capacity` values at the most, at least one; sending to a full one waits. The memory for all of them is taken at
