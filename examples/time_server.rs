@@ -16,8 +16,8 @@
 //! that harmless, also where this listens on more than loopback:
 //!
 //! * It does not amplify: the answer's packet is at most three times the request's. (QUIC's number, for the same reason.)
-//! * It does not loop: a datagram without a `%` asks for nothing, as it may itself be an answer, and gets none. Otherwise two
-//!   time servers, each told that the other one asks, would talk for ever (CVE-2024-2169).
+//! * It does not loop: a datagram that has something in it, but no `%`, asks for nothing, as it may itself be an answer, and gets none.
+//!   Otherwise two time servers, each told that the other one asks, would talk for ever (CVE-2024-2169).
 
 mod options;
 
@@ -112,8 +112,8 @@ fn time_in(format: &[u8]) -> Result<String, &'static str> {
 /// Tells the local time: a request is a strftime format such as "%H:%M", and the answer the time in it.
 ///
 /// TCP and Unix stream sockets are asked line by line, with an answer for each. A datagram is asked once. An empty line or
-/// datagram asks for "%Y-%m-%d %X", and what is no format gets a line that begins with "!". A datagram without a "%" gets no
-/// answer, and no datagram one that is more than three times as long, each with its 28 bytes of headers.
+/// datagram asks for "%Y-%m-%d %X", and what is no format gets a line that begins with "!". Any other datagram without a "%" gets
+/// no answer, and no datagram one that is more than three times as long, each with its 28 bytes of headers.
 #[derive(Parser)]
 struct Arguments {
     #[command(flatten)]

@@ -16,8 +16,8 @@
 //! `sequential` serves one at a time, who then talks to nobody, and `forking-style` as many as it has workers (40). `threading`
 //! has no such limit, and `event-loop` holds thousands of members on a thread per core.
 //!
-//! Datagrams are another matter: nobody waits for one, so every server will do, and `sequential` is the right one. The others
-//! serve two datagrams at once, so that two lines of one peer may change places.
+//! Datagrams are another matter: nobody waits for one, so every server will do, and `sequential` is the right one. `threading` and
+//! `forking-style` serve two datagrams at once, so that two lines of one peer may change places.
 //!
 //! What a Unix datagram peer has not read fills the server's own buffer, so one who connects its socket and never reads can make
 //! the room silent: use connections where that matters.
