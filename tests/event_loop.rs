@@ -114,6 +114,7 @@ table! {
             a_handler_that_ignores_all_errors_is_unwound
             siblings_end_with_their_loops
             who_is_left_on_another_loop_goes_on_without_the_server
+            who_is_left_on_another_loop_is_unwound_when_the_server_is_closed
             who_waits_for_a_lock_gets_it_when_its_holder_ends_with_the_loop;
         nested:
             a_server_runs_inside_a_handler;

@@ -72,8 +72,9 @@ use crate::waker::Waker;
 /// an error. With `panic = "abort"` a panic ends the process, as everywhere.
 ///
 /// **The end.** A request that is cut off is not unwound: its I/O fails from then on, so that it leaves through `?`. One that ignores
-/// errors and never ends is unwound in the end, if its loop is gone: its destructors run, a [`sync::Mutex`](crate::sync::Mutex) that it
-/// holds is poisoned, and it is reported as cut off, not as a panic. With `panic = "abort"` it is leaked.
+/// errors and never ends is unwound when its loop goes, that of the serving thread with the serving, each other one when the server is
+/// closed: its destructors run, a [`sync::Mutex`](crate::sync::Mutex) that it holds is poisoned, and it is reported as cut off, not as a
+/// panic. With `panic = "abort"` it is leaked.
 ///
 /// **The stack.** A coroutine's stack is 256 KiB of address space ([`stack_size`](EventLoop::stack_size)) with a guard page below. An
 /// overflow ends the process with a line that says so. Only pages that have been touched take memory, 4 KiB each; a stack that lies
@@ -237,7 +238,7 @@ impl Backend for EventLoop {
     }
 
     fn server_close(&mut self, until: Option<Instant>) -> usize {
-        self.others.drain(..).for_each(|inbox| inbox.stop());
+        self.others.drain(..).for_each(|inbox| inbox.end());
         let watchdog = self.watchdog.as_mut().map_or(0, |watchdog| watchdog.close(until));
         self.threads.join(until) + self.offload.close(until) + watchdog
     }

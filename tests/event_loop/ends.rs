@@ -137,6 +137,41 @@ pub fn who_is_left_on_another_loop_goes_on_without_the_server(cell: Cell) {
     drop(clients);
 }
 
+/// As on the serving thread's loop, which has gone with the serving. No error gets it out of there.
+pub fn who_is_left_on_another_loop_is_unwound_when_the_server_is_closed(cell: Cell) {
+    struct Unwound(crossbeam_channel::Sender<()>);
+
+    impl Drop for Unwound {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+
+    let never: (Mutex<()>, Condvar) = Default::default();
+    let (place, (began, beginning), (tell, told)) = (cell.place(), unbounded(), unbounded());
+    let running = Running::start(bind_with(&place, EventLoop::new(2), move |_: &mut Request| {
+        let _unwound = Unwound(tell.clone());
+        let _ = began.send(());
+        drop(never.1.wait_while(never.0.lock().unwrap(), |_| true));
+        Ok(())
+    }));
+    let clients = [(); 2].map(|()| {
+        let client = Client::connect(&running.addr);
+        receive("the beginning of a request", &beginning);
+        client
+    });
+    running.handle.drain(Duration::ZERO);
+    let (server, served) = running.ended();
+    assert_eq!((served.cut, served.unfinished), (2, 2));
+    receive("the end of the request on the serving thread", &told);
+    assert!(told.is_empty());
+    let monitor = server.monitor();
+    within("closing", move || server.shutdown_deadline(Duration::ZERO).close()).unwrap();
+    receive("the end of the other one", &told);
+    assert_eq!((monitor.stats().cut, monitor.stats().live), (2, 0));
+    drop(clients);
+}
+
 /// It is not unwound, whichever of the two the loop ends first.
 pub fn who_waits_for_a_lock_gets_it_when_its_holder_ends_with_the_loop(cell: Cell) {
     for waiter_comes_first in [true, false] {

@@ -32,6 +32,8 @@ pub(super) enum Message {
     Unpark(TaskId),
     /// End when the last request has ended.
     Stop,
+    /// End, whoever is left: all requests have been cut off.
+    End,
 }
 
 /// The end of a loop that others hold.
@@ -91,6 +93,10 @@ impl Inbox {
 
     pub(super) fn stop(&self) {
         self.send(Message::Stop);
+    }
+
+    pub(super) fn end(&self) {
+        self.send(Message::End);
     }
 
     /// Requests, and what they have spawned, that the loop runs or is going to run.

@@ -61,8 +61,10 @@ pub(super) struct Reactor {
     requests: usize,
     /// Tasks started so far, which tells one from others in its slot.
     started: u32,
-    /// The inbox asks it to end when its last task has ended.
+    /// The inbox asks it to end when its last request has ended.
     stopping: bool,
+    /// The inbox asks it to end now.
+    ending: bool,
 }
 
 impl Reactor {
@@ -97,12 +99,13 @@ impl Reactor {
             requests: 0,
             started: 0,
             stopping: false,
+            ending: false,
         })
     }
 
-    /// Turns until it is asked to stop and its last request has ended.
+    /// Turns until it is asked to stop and its last request has ended, or it is asked to end.
     pub(super) fn run(&mut self) {
-        while !self.stopping || self.has_requests() {
+        while !self.ending && (!self.stopping || self.has_requests()) {
             if let Err(error) = self.turn(None) {
                 // Nothing that a request does leads here. Without a pause this could spin.
                 log::error!("an event loop cannot wait: {error}");
@@ -304,6 +307,7 @@ impl Reactor {
                     self.start_sibling(sibling);
                 }
                 Message::Stop => self.stopping = true,
+                Message::End => self.ending = true,
             }
         }
     }
@@ -373,8 +377,8 @@ impl Reactor {
 }
 
 impl Drop for Reactor {
-    /// Ends the requests that are left, when a loop goes without having been drained: each is resumed with a cut, in turns, so that
-    /// its I/O fails and its handler returns. One that goes on regardless is unwound when its coroutine is dropped.
+    /// Ends the requests that are left, when a loop goes before them: each is resumed with a cut, in turns, so that its I/O fails and its
+    /// handler returns. One that goes on regardless is unwound when its coroutine is dropped.
     fn drop(&mut self) {
         /// A handler may try again some times before it gives up, or wait for a lock that another one holds.
         const ROUNDS: usize = 1000;
