@@ -55,8 +55,7 @@ counters! {
     cut,
     /// Datagrams that were longer than the listener's `max_packet_size`; the handler saw the beginning.
     truncated,
-    /// Times that a handler has held up its event loop for longer than the
-    /// [`watchdog`](crate::backend::EventLoop::watchdog) allows.
+    /// Times that the [`watchdog`](crate::backend::EventLoop::watchdog) has found a handler that held up its event loop.
     held,
     /// Times that accepting failed, whatever the reason.
     accept_errors,

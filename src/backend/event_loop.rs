@@ -54,7 +54,8 @@ use crate::waker::Waker;
 /// not starve the rest.
 ///
 /// **What blocks.** Everything else: files, std's sockets and sleep, DNS, a database's client, a long computation. Put it into
-/// [`offload`](crate::Request::offload). Whatever blocks for more than 100 ms is warned of (see [`watchdog`](EventLoop::watchdog)).
+/// [`offload`](crate::Request::offload). Whatever blocks for 200 ms is warned of, and what blocks for 100 ms may be (see
+/// [`watchdog`](EventLoop::watchdog)).
 ///
 /// **Locks.** Hold no [`std::sync::Mutex`] across anything that parks. Another request that wants it would block the thread on which
 /// the first has to go on, and that is the end of this loop. For short sections without I/O, std's mutex is right; across I/O, use
@@ -77,8 +78,9 @@ use crate::waker::Waker;
 /// panic. With `panic = "abort"` it is leaked.
 ///
 /// **The stack.** A coroutine's stack is 256 KiB of address space ([`stack_size`](EventLoop::stack_size)) with a guard page below. An
-/// overflow ends the process with a line that says so. Only pages that have been touched take memory, 4 KiB each; a stack that lies
-/// idle gives its memory back. What a handler has touched when it waits for its next line, measured on x86-64:
+/// overflow ends the process with a line that says so. Only pages that have been touched take memory, 4 KiB each; of
+/// the stacks that lie idle, all but 64 of each loop give theirs back. What a handler has touched when it waits for its next line,
+/// measured on x86-64:
 ///
 /// | handler | release | debug |
 /// |---|---|---|
@@ -145,8 +147,8 @@ impl EventLoop {
 
     /// How long one handler may hold up its loop, without a wait in which others run, before a warning says who it is and
     /// [`Stats::held`](crate::Stats::held) counts it: 100 ms by default, at least 1 ms; `None` is never. Another line says when it has let
-    /// go, and after about how long. The watch is kept by a thread of its own, which sleeps while the loops do. It warns of one that never
-    /// lets go, too.
+    /// go, and after about how long. The watch is kept by a thread of its own, which sleeps while the loops do, and otherwise looks at them
+    /// once in that time: a hold of less than twice as long may go unseen. It warns of one that never lets go, too.
     ///
     /// In a program that has no other thread it costs up to 3 % of an echo of 64 bytes: with a second one, Linux counts the uses of a
     /// descriptor in each system call.
