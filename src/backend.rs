@@ -111,7 +111,8 @@ pub trait Backend: Send {
     }
 
     /// Whether it can run one more request. Asked before each is got; while it says no, the kernel's queue holds the rest. A
-    /// backend that has room again rings the [`Waker`] of its sources, unless the room comes from a job that ended.
+    /// backend that has room again rings the [`Waker`] of its sources. The end of a job alone is not enough: the server asks then, but
+    /// maybe before [`Job::run`] has returned and the backend knows.
     fn has_room(&self) -> bool {
         true
     }
