@@ -129,8 +129,8 @@ impl FromStr for Addr {
     }
 }
 
-/// What [`Server::bind`](crate::Server::bind) takes as an address: text, [`SocketAddr`], `(host, port)`, where the host may
-/// be an [`IpAddr`], a path or an [`Addr`].
+/// What [`Server::bind`](crate::Server::bind) takes as an address: text, a [`SocketAddr`], a path, an [`Addr`], or `(host, port)`, where
+/// the host is text or an [`IpAddr`].
 ///
 /// What does not say its kind of socket gets the listener's: `"127.0.0.1:9999"` is a UDP address to a UDP server.
 pub trait ToAddr {

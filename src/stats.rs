@@ -36,7 +36,7 @@ counters! {
     accepted,
     /// Turned away by [`Hooks::verify_request`](crate::Hooks::verify_request).
     rejected,
-    /// Turned away for lack of room: a limit on connections, or no thread or stack to be had.
+    /// Turned away for lack of room: a limit is reached, the backend is full, or there is no thread or stack to be had.
     refused,
     /// Served, and every call of the handler returned `Ok`.
     completed,
