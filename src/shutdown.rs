@@ -84,7 +84,7 @@ impl ShutdownHandle {
     /// Ends serving for good: new connections are refused from now on, those in the kernel's queue are reset (unless another process has the
     /// [socket, too](crate::listener#when-another-process-takes-over)), and what is in progress is cut after `grace`.
     /// `Duration::ZERO` cuts at once; `Duration::MAX` never. A `Sequential` server refuses when its handler has returned, as it does
-    /// nothing else meanwhile.
+    /// nothing else meanwhile, and a server that does not serve when it next does.
     ///
     /// To serve again, the server opens its address again, which it cannot do if it has adopted its socket. A socket for datagrams stays
     /// open, and what comes waits in its buffer.
