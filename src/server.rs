@@ -87,7 +87,7 @@ pub struct Served {
     pub cut: usize,
     /// Requests that have not even ended 100 ms later: their handlers compute, wait for a lock or a condition that does not hear of a
     /// cut (see [`sync`](crate::sync#when-the-server-ends)), or block outside of this crate's calls; or they wait for an event loop that
-    /// is held up so, and are cut off when they begin. On closing, or the threads that have not ended, if those are more.
+    /// is held up so, and are cut off when they begin. Or, on closing, the threads that have not ended, if those are more.
     pub unfinished: usize,
 }
 
