@@ -13,7 +13,7 @@ use socketserver::backend::{BackendName, EventLoop, Threading};
 use socketserver::listener::{Bind, Listener, Tcp, UnixStream};
 use socketserver::{AnyServer, Request, Server};
 
-use support::cell::{Cell, Kind, bind_with};
+use support::cell::{Cell, Kind, Place, bind_with};
 use support::child::{in_child, keep_log, kept_lines};
 use support::client::Client;
 use support::echo;
@@ -158,7 +158,7 @@ fn without_a_stack_what_a_request_has_spawned_does_not_run() {
 }
 
 /// Clients are refused while there is no address space for their requests, and served afterwards. One line says so.
-fn out_of_memory(bind: impl FnOnce(&support::cell::Place) -> AnyServer) {
+fn out_of_memory(bind: impl FnOnce(&Place) -> AnyServer) {
     keep_log();
     let place = Cell { backend: BackendName::Threading, kind: Kind::Tcp4 }.place();
     let running = Running::start(bind(&place));
@@ -213,9 +213,12 @@ fn a_drain_without_descriptors_leaves_an_adopted_socket_to_whoever_opened_it() {
 fn a_server_that_was_drained_without_descriptors_serves_again() {
     in_child(|| {
         let folder = tempfile::tempdir().unwrap();
-        let listeners: [Box<dyn Listener>; 4] = [
+        // A port that was asked for stays with its socket, unlike one of the system's choice.
+        let port = Tcp::bind(Place::apart(Kind::Tcp4).url).unwrap().local_addr().clone();
+        let listeners: [Box<dyn Listener>; 5] = [
             Box::new(Tcp::bind("127.0.0.1:0").unwrap()),
             Box::new(Tcp::options().reuse_address(false).bind("127.0.0.1:0").unwrap()),
+            Box::new(Tcp::options().reuse_address(false).bind(port).unwrap()),
             Box::new(UnixStream::bind(folder.path().join("socket")).unwrap()),
             Box::new(UnixStream::bind(format!("unix://@{}", folder.path().display())).unwrap()),
         ];

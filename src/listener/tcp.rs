@@ -183,6 +183,8 @@ impl Listener for Tcp {
 
     fn reopen(&mut self) -> io::Result<()> {
         if self.refusing {
+            // Without a descriptor to spare the socket has stayed, and with it its port.
+            self.refuse();
             let options = self.options.as_ref().ok_or_else(|| cannot_reopen(&self.addr))?;
             self.fd = options.open(&self.addr).map_err(|error| explain(error, &self.addr))?;
             self.refusing = false;
