@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{bounded, unbounded};
 use socketserver::backend::{Backend, BackendName, EventLoop, Sources};
 use socketserver::listener::{Listener, Tcp};
-use socketserver::{Addr, AnyServer, Incoming, Job, Request, Server, Waker};
+use socketserver::{Addr, AnyServer, Hooks, Incoming, Job, Request, Server, Waker};
 
 use support::cell::{Kind, Place, bind_with};
 use support::client::Client;
@@ -368,8 +368,65 @@ fn a_listener_may_turn_connections_away(backend: BackendName) {
     assert_eq!((stats.accepted, stats.accept_errors), (1, MANY as u64));
 }
 
+/// Lacks something for each connection when it is first asked for it.
+struct Short {
+    listener: Tcp,
+    queued: Option<Incoming>,
+    /// When it lacked something last, until somebody asks.
+    lacked: Arc<Mutex<Option<Instant>>>,
+}
+
+impl AsFd for Short {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Listener for Short {
+    fn local_addr(&self) -> &Addr {
+        self.listener.local_addr()
+    }
+
+    fn get_request(&mut self) -> io::Result<Incoming> {
+        if let Some(incoming) = self.queued.take() {
+            return Ok(incoming);
+        }
+        self.queued = Some(self.listener.get_request()?);
+        *self.lacked.lock().unwrap() = Some(Instant::now());
+        Err(io::ErrorKind::OutOfMemory.into())
+    }
+}
+
+/// Has the server go on just when its pause after a shortage ends: each time a little later.
+struct AtTheEnd {
+    lacked: Arc<Mutex<Option<Instant>>>,
+    rounds: AtomicU32,
+}
+
+impl Hooks for AtTheEnd {
+    fn service_actions(&self) {
+        let Some(lacked) = self.lacked.lock().unwrap().take() else { return };
+        let later = Duration::from_nanos(20) * self.rounds.fetch_add(1, SeqCst);
+        let until = lacked + Duration::from_millis(5) - Duration::from_micros(4) + later;
+        while Instant::now() < until {}
+    }
+}
+
+/// Whoever is queued by then is served, and need not wait for something else to happen.
+fn a_pause_of_accepting_ends_whenever_one_looks(backend: BackendName) {
+    const ROUNDS: u32 = 300;
+    let (listener, lacked) = (Tcp::options().bind("127.0.0.1:0").unwrap(), Arc::default());
+    let listener = Short { listener, queued: None, lacked: Arc::clone(&lacked) };
+    let handle = |request: &mut Request| request.write_all(b"hello");
+    let server: AnyServer = Server::new(Box::new(listener), backend.backend(), handle);
+    let running = Running::start(server.hooks(AtTheEnd { lacked, rounds: AtomicU32::new(0) }));
+    (0..ROUNDS).for_each(|_| assert_eq!(Client::connect(&running.addr).read_all(), b"hello"));
+    assert_eq!(running.finish().completed, u64::from(ROUNDS));
+}
+
 on_every_backend! {
     a_listener_may_turn_connections_away
+    a_pause_of_accepting_ends_whenever_one_looks
 }
 
 /// It ends the serving, and what was served on the same thread: that is not left behind when the server goes to another one.

@@ -77,11 +77,13 @@ impl<L: Listener, B: Backend> Server<L, B> {
     pub(super) fn wait_for_request(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         // Asked for before looking whether there is room: so the end of a request that makes room is not missed.
         self.service.limits.want_end(true);
-        let may_get = self.may_get();
+        // Looked at once: a pause that ended between two looks would keep the server from accepting, and end no wait.
+        let pause = self.backoff.remaining();
+        let may_get = pause.is_none() && self.may_get();
         self.service.limits.want_end(!may_get);
         self.full.set(if may_get { None } else { self.lack().filter(|_| !self.turns_away()) });
         let now = if may_get && self.ready { Some(Duration::ZERO) } else { None };
-        let due = [timeout, now, self.backoff.remaining(), self.busy.tend()].into_iter().flatten().min();
+        let due = [timeout, now, pause, self.busy.tend()].into_iter().flatten().min();
         self.wait(may_get, due)
     }
 
