@@ -28,6 +28,8 @@ struct Queue {
     mid_message: bool,
     /// Nothing more will be written: when all is sent, the peer is to read the end.
     finished: bool,
+    /// The handler has ended: what is queued is the last that is sent.
+    closed: bool,
     /// Why the connection is lost, if a message of others has met that. The system says it once, and who reads is still to hear it.
     lost: Option<i32>,
     /// Who waits until there is room. Each is unparked once, when there may be.
@@ -63,9 +65,12 @@ impl Outbox {
     /// # Errors
     ///
     /// `WouldBlock` if it does not fit into `capacity` bytes beside what is queued already; nothing of it is sent then. `BrokenPipe` after
-    /// [`finish`](Outbox::finish).
+    /// [`finish`](Outbox::finish), `NotConnected` after [`close`](Outbox::close).
     pub(crate) fn post(&self, fd: BorrowedFd<'_>, message: &[u8], capacity: usize) -> io::Result<bool> {
         let mut queue = lock(&self.queue);
+        if queue.closed {
+            return Err(over());
+        }
         if queue.finished {
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, "writing to this peer has been finished"));
         }
@@ -88,6 +93,13 @@ impl Outbox {
         let mut queue = lock(&self.queue);
         queue.finished = true;
         queue.end(fd);
+    }
+
+    /// Takes no more messages: the handler has ended, and nobody would send them. What is queued is still to be sent.
+    pub(crate) fn close(&self) {
+        let mut queue = lock(&self.queue);
+        queue.closed = true;
+        queue.wake_writers();
     }
 
     /// Unparks `writer` when there may be room.
@@ -179,6 +191,10 @@ impl Queue {
     fn wake_writers(&mut self) {
         self.writers.drain(..).for_each(|writer| writer.unpark());
     }
+}
+
+pub(crate) fn over() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the request is over")
 }
 
 /// Sends without waiting; 0 if the kernel takes nothing now.

@@ -78,6 +78,7 @@ macro_rules! cell {
             a_message_that_meets_a_drain_does_not_cut_the_answer,
             a_message_after_a_drain_does_not_cut_the_answers_before_it,
             who_does_not_read_holds_up_no_drain,
+            no_message_is_taken_and_lost_while_a_drain_closes,
             a_drain_ends_what_says_that_it_is_idle,
             a_drain_spares_what_says_that_it_is_busy,
             a_drain_spares_what_says_that_it_is_busy_between_frames,

@@ -10,7 +10,7 @@ use super::datagram::unreachable;
 use crate::addr::Addr;
 use crate::deadline::{deadline, in_time};
 use crate::live::{Activity, Live, Socket};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, over};
 use crate::park::{self, Unparker};
 use crate::socket;
 
@@ -81,8 +81,9 @@ impl Sender {
     ///
     /// `WouldBlock` if the message does not fit into the queue, so that nothing of it was sent: the peer reads too slowly, or the message
     /// is longer than the [`capacity`](Sender::capacity). A datagram fits if the system has room for it.
-    /// `NotConnected` if the request is over, or a datagram's peer is gone or has no name. `ConnectionAborted` if it was closed or cut off.
-    /// `BrokenPipe` after [`finish`](Sender::finish). The system's, if the connection is broken.
+    /// `NotConnected` if the request is over, as it is when its handler has ended, or a datagram's peer is gone or has no name.
+    /// `ConnectionAborted` if it was closed or cut off. `BrokenPipe` after [`finish`](Sender::finish). The system's, if the connection is
+    /// broken.
     pub fn send(&self, message: &[u8]) -> io::Result<()> {
         let live = self.live.upgrade().ok_or_else(over)?;
         live.check()?;
@@ -148,10 +149,6 @@ impl Sender {
 
 fn nameless() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the peer has no name that anything could be sent to")
-}
-
-fn over() -> io::Error {
-    io::Error::new(io::ErrorKind::NotConnected, "the request is over")
 }
 
 /// Writing, unlike [`send`](Sender::send), waits while the queue is full: it parks the coroutine, or blocks the thread, for no longer

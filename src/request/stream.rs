@@ -218,9 +218,10 @@ pub(super) fn close(core: &Core, input: &Input) {
     }
 }
 
-/// Sends what others have written, for as long as a write may take.
+/// Sends the last of what others have written, for as long as a write may take.
 fn flush_outbox(core: &Core) {
     let Some(outbox) = core.live.outbox() else { return };
+    outbox.close();
     let mut writing = core.attempt(Readiness::WRITE);
     writing.limit(core.write_timeout.get().unwrap_or(LINGER));
     while outbox.has_message() && writing.wait().is_ok() {}

@@ -158,12 +158,35 @@ pub fn who_does_not_read_holds_up_no_drain(cell: Cell) {
 /// A client with a small window that has asked and does not read.
 fn with_most_of_an_answer_unsent(cell: Cell, place: &Place) -> (Running, Client) {
     let running = Running::start(cell.bind(place, lines(Gate::default())));
+    let client = ask_without_reading(&running);
+    (running, client)
+}
+
+/// Asks with a small window, and waits until the answer is written.
+fn ask_without_reading(running: &Running) -> Client {
     let mut client = Client::open(&running.addr);
     sockopt::set_socket_recv_buffer_size(&client, 4096).unwrap();
     client.join().unwrap();
     client.write_all(b"hello\n").unwrap();
     until("the answer is written", || running.monitor.dump().iter().any(|request| request.bytes_written == 60_000));
-    (running, client)
+    client
+}
+
+/// It is not sent any more, and whoever wrote it is told so.
+pub fn no_message_is_taken_and_lost_while_a_drain_closes(cell: Cell) {
+    let place = cell.place();
+    let (give, senders) = unbounded();
+    let running = Running::start(cell.bind(&place, move |request: &mut Request| {
+        let _ = give.send(request.sender()?);
+        lines(Gate::default())(request)
+    }));
+    let mut client = ask_without_reading(&running);
+    let sender = receive("the sender", &senders);
+    running.handle.drain(PATIENCE);
+    running.wait_for_activity(Activity::Writing);
+    let taken = sender.send(b"news").is_ok();
+    assert_eq!(client.read_all().ends_with(b"news"), taken);
+    assert_eq!(close(running.ended().0).completed, 1);
 }
 
 /// The handler reads two messages for each answer, and says so.
