@@ -151,7 +151,8 @@ impl ThreadHome {
         if let Some(waker) = waker.filter(|_| !fds[2].revents().is_empty()) {
             waker.reset();
         }
-        Ok(readiness(&fds[0]))
+        // Poll tells of the end of a descriptor also where nothing is asked.
+        Ok(own.map_or(Readiness::NONE, |_| readiness(&fds[0])))
     }
 }
 
@@ -210,4 +211,20 @@ fn readiness(fd: &PollFd<'_>) -> Readiness {
         readiness = readiness.with(Readiness::READ).with(Readiness::WRITE).with(Readiness::CLOSED);
     }
     readiness
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// Or each of its messages would cost a read more, that finds nothing, from then on.
+    #[test]
+    fn the_end_of_another_socket_is_not_that_of_the_requests_own() {
+        let (other, _) = UnixStream::pair().unwrap();
+        let parker = Parker::for_thread(None);
+        let seen = parker.park(None, Some((other.as_fd(), Readiness::READ)), None, [ptr::null(); 2]).unwrap();
+        assert_eq!(seen, Readiness::NONE);
+    }
 }
