@@ -154,6 +154,11 @@ impl Context {
         self.parent_cut.get_or_init(|| cut);
     }
 
+    /// Whether this is a request, or was spawned by one: only then it may be cut off.
+    pub(crate) fn belongs_to_request(&self) -> bool {
+        self.live.get().is_some()
+    }
+
     /// The request, for what is spawned here.
     pub(crate) fn parent(&self) -> Option<Parent> {
         match (self.live.get(), self.parent_cut.get()) {

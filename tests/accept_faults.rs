@@ -236,6 +236,18 @@ fn a_server_that_was_drained_without_descriptors_serves_again() {
     });
 }
 
+/// Whoever uses this crate's sockets outside of any handler is no worse off than with std's.
+#[test]
+fn outside_of_any_handler_a_wait_takes_no_descriptor() {
+    in_child(|| {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut ours = socketserver::net::UnixStream::try_from(ours).unwrap();
+        ours.set_read_timeout(Some(Duration::from_millis(50)));
+        let _hoard = hoard_descriptors();
+        assert_eq!(ours.read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+    });
+}
+
 /// Drains while there is no descriptor to be had.
 fn drain_without_descriptors(running: Running) -> AnyServer {
     let limit = getrlimit(Resource::Nofile);

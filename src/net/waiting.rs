@@ -174,9 +174,11 @@ impl Waiting {
                 context.park(Activity::Waiting, until)
             }
             None => {
-                // A thread that waits in `poll` hears of a cut only by its waker.
-                context.parker.watch_unpark()?;
-                context.check()?;
+                // A thread that waits in `poll` hears of a cut only by its waker; outside of any request there is none to hear of.
+                if context.belongs_to_request() {
+                    context.parker.watch_unpark()?;
+                    context.check()?;
+                }
                 context.wait(Activity::Waiting, Some((self.fd(), interest)), until)
             }
         }
