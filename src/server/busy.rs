@@ -53,6 +53,14 @@ impl Busy {
         }
         self.next_look.filter(|_| !self.lingering.is_empty()).map(|next| next - now)
     }
+
+    /// Closes all, where nobody will look after them any more.
+    pub(super) fn close(&mut self) {
+        for (connection, _) in self.lingering.drain(..) {
+            // So that what has come by now does not destroy the reply.
+            is_over(&connection);
+        }
+    }
 }
 
 /// Discards what has come in. `true` if the peer has closed, or sends without end.

@@ -229,8 +229,9 @@ impl<L: Listener, B: Backend> Server<L, B> {
         Ok(served)
     }
 
-    /// Says that the stop has been obeyed, also by refusing new connections, if that was asked for last.
+    /// Says that the stop has been obeyed, also by refusing new connections, if that was asked for last. Who was turned away is let go.
     pub(super) fn obeyed(&mut self) {
+        self.busy.close();
         self.refuse(Control::obeyed);
     }
 
@@ -249,7 +250,8 @@ impl<L: Listener, B: Backend> Server<L, B> {
             if left == Some(Duration::ZERO) {
                 break;
             }
-            self.wait(false, left)?;
+            let due = [left, self.busy.tend()].into_iter().flatten().min();
+            self.wait(false, due)?;
         }
         Ok(())
     }

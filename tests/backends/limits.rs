@@ -105,17 +105,18 @@ pub fn a_busy_reply_arrives_whole(cell: Cell) {
     assert!(stats.refused >= 5);
 }
 
+/// Tells the number of each connection's socket.
+struct Observer(Sender<u64>);
+
+impl Hooks for Observer {
+    fn verify_request(&self, request: &Incoming) -> io::Result<bool> {
+        let _ = self.0.send(socket_number(request));
+        Ok(true)
+    }
+}
+
 /// Although nothing else wakes the server.
 pub fn who_has_been_turned_away_leaves_nothing(cell: Cell) {
-    struct Observer(Sender<u64>);
-
-    impl Hooks for Observer {
-        fn verify_request(&self, request: &Incoming) -> io::Result<bool> {
-            let _ = self.0.send(socket_number(request));
-            Ok(true)
-        }
-    }
-
     let (place, gate) = (cell.place(), Gate::default());
     let (observe, observed) = unbounded();
     let server = cell.bind(&place, gated(&gate)).hooks(Observer(observe)).max_connections(1).busy_reply("busy");
@@ -126,10 +127,16 @@ pub fn who_has_been_turned_away_leaves_nothing(cell: Cell) {
     assert_eq!(Client::connect(&running.addr).read_all(), b"busy");
     let second = receive("the second connection", &observed);
     until("its connection is closed", || !is_open(second));
+
+    let mut stays = Client::connect(&running.addr);
+    assert_eq!(stays.read_all(), b"busy");
+    let third = receive("the third connection", &observed);
     gate.open();
     assert_eq!(first.read_all(), b"bye");
     drop(first);
-    running.finish();
+    let (server, _) = running.stop();
+    assert!(!is_open(third), "nobody looks after it when the serving has ended");
+    drop((server, stays));
 }
 
 /// Also when somebody is served in between.
