@@ -73,9 +73,10 @@ impl Sender {
 
     /// Sends a message without waiting. It arrives whole: nothing that the handler or others write comes between its bytes.
     ///
-    /// What the system does not take at once is queued, and sent while the handler waits in a call of this crate, but not in work that is
-    /// offloaded in place; what is still queued when the handler ends is sent then, within its write timeout or 2 seconds. For a
-    /// datagram's request this sends one datagram.
+    /// What the system does not take at once is queued, and sent while the handler waits in a call of this crate; what is still queued when
+    /// the handler ends is sent then, within its write timeout or 2 seconds. Nothing is sent while the handler computes, nor while it waits
+    /// in [`offload`](crate::Request::offload) on any backend but the event loop, as that runs the work in place:
+    /// [`capacity`](Sender::capacity) is to hold what may come meanwhile. For a datagram's request this sends one datagram.
     ///
     /// # Errors
     ///
