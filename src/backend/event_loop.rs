@@ -55,7 +55,8 @@ use crate::waker::Waker;
 ///
 /// **What blocks.** Everything else: files, std's sockets and sleep, DNS, a database's client, a long computation. Put it into
 /// [`offload`](crate::Request::offload). Whatever blocks for 200 ms is warned of, and what blocks for 100 ms may be (see
-/// [`watchdog`](EventLoop::watchdog)).
+/// [`watchdog`](EventLoop::watchdog)). The serving thread's loop also accepts connections and ends the server: while a handler holds up
+/// that one, connections of all loops wait to be accepted, and a drain tells nobody and cuts nobody off.
 ///
 /// **Locks.** Hold no [`std::sync::Mutex`] across anything that parks. Another request that wants it would block the thread on which
 /// the first has to go on, and that is the end of this loop. For short sections without I/O, std's mutex is right; across I/O, use
