@@ -72,7 +72,8 @@ impl Addr {
         }
     }
 
-    /// The IP address, unless this is a Unix address.
+    /// The IP address, unless this is a Unix address. It is without the scope that tells on which interface an IPv6 address such as
+    /// `fe80::1` is: to bind or to connect to one, take [`as_inet`](Addr::as_inet).
     pub fn ip(&self) -> Option<IpAddr> {
         self.as_inet().map(|addr| addr.ip())
     }

@@ -25,8 +25,9 @@ use crate::socket;
 ///
 /// /// Tells the peer where to connect to for the data.
 /// fn passive(request: &mut Request) -> io::Result<()> {
-///     let ip = request.local_addr()?.ip().ok_or(io::ErrorKind::Unsupported)?;
-///     let listener = TcpListener::bind((ip, 0))?;
+///     let mut addr = request.local_addr()?.as_inet().ok_or(io::ErrorKind::Unsupported)?;
+///     addr.set_port(0);
+///     let listener = TcpListener::bind(addr)?;
 ///     listener.set_timeout(Some(Duration::from_secs(30)));
 ///     writeln!(request, "{}", listener.local_addr()?)?;
 ///     let (mut data, _) = listener.accept()?;
