@@ -56,7 +56,8 @@ use crate::waker::Waker;
 /// **What blocks.** Everything else: files, std's sockets and sleep, DNS, a database's client, a long computation. Put it into
 /// [`offload`](crate::Request::offload). Whatever blocks for 200 ms is warned of, and what blocks for 100 ms may be (see
 /// [`watchdog`](EventLoop::watchdog)). The serving thread's loop also accepts connections and ends the server: while a handler holds up
-/// that one, connections of all loops wait to be accepted, and a drain tells nobody and cuts nobody off.
+/// that one, connections of all loops wait to be accepted, and a drain tells nobody and cuts nobody off. Another loop that is held up gets
+/// no new connections, once the watchdog has seen that.
 ///
 /// **Locks.** Hold no [`std::sync::Mutex`] across anything that parks. Another request that wants it would block the thread on which
 /// the first has to go on, and that is the end of this loop. For short sections without I/O, std's mutex is right; across I/O, use
@@ -204,7 +205,7 @@ impl Backend for EventLoop {
 
     fn process_request(&mut self, job: Job) {
         let Some(local) = self.local.as_mut().and_then(Pinned::get_mut) else { return };
-        let emptiest = self.others.iter().min_by_key(|inbox| inbox.load());
+        let emptiest = self.others.iter().filter(|inbox| !inbox.pulse.is_held()).min_by_key(|inbox| inbox.load());
         match emptiest {
             Some(other) if job.connection().is_some() && other.load() < local.load() => other.run(job),
             _ => local.take(job),

@@ -2,14 +2,18 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, Read, Write};
+use std::net::SocketAddr;
 use std::thread::{self, ThreadId};
+use std::time::Duration;
 
+use crossbeam_channel::bounded;
+use rustix::net::getsockname;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socketserver::backend::EventLoop;
 use socketserver::{Request, spawn};
 
 use crate::support::cell::{Kind, Place, bind_with};
-use crate::support::child::in_child;
+use crate::support::child::{in_child, keep_log, kept_lines};
 use crate::support::client::Client;
 use crate::support::running::Running;
 use crate::support::until;
@@ -135,4 +139,31 @@ fn siblings_that_have_ended_are_no_load() {
     assert!((MANY / 4..=MANY * 3 / 4).contains(&first), "{first} of {MANY} on one loop of two");
     drop(connections);
     running.finish();
+}
+
+/// It would serve them when it is let go. Then it gets new ones again.
+#[test]
+fn a_loop_that_is_held_up_gets_no_connections() {
+    in_child(|| {
+        keep_log();
+        let place = Place::new(Kind::Tcp4);
+        let (let_go, held) = bounded::<()>(0);
+        let backend = EventLoop::new(3).watchdog(Some(Duration::from_millis(20)));
+        let running = Running::start(bind_with(&place, backend, move |request: &mut Request| {
+            if request.fill_buf()? == b"hold" {
+                let _ = held.recv();
+            }
+            says_its_thread(request)
+        }));
+        // The loop that accepts has one already, and does not get the next.
+        let first = Connection::open(&running);
+        let holder = Client::sending(&running.addr, b"hold");
+        let peer = SocketAddr::try_from(getsockname(&holder).unwrap()).unwrap().to_string();
+        until("the watchdog has seen it", || kept_lines(&peer).iter().any(|line| line.contains("has held up")));
+        let connections = [(); 10].map(|()| Connection::open(&running));
+        assert!(connections.iter().any(|connection| connection.thread != first.thread), "the third loop has some");
+        drop(let_go);
+        let holder = Connection::of(holder);
+        until("the loop that was let go gets one", || Connection::open(&running).thread == holder.thread);
+    });
 }

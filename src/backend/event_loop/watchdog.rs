@@ -1,5 +1,6 @@
 //! [`Watchdog`]: says which request holds up an event loop.
 
+use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -8,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use super::inbox::Inbox;
 use crate::backend::threads::Threads;
+use crate::catch::catch;
 use crate::job::Service;
 use crate::lock::lock;
 use crate::park::{TaskId, Unparker};
 
-/// What a loop does now, for the watchdog to see. Written by the loop alone, which costs it some plain stores per resume.
+/// What a loop does now, for the watchdog to see. Written by the loop, which costs it some plain stores per resume.
 #[derive(Default)]
 pub(super) struct Pulse {
     /// The loop is not waiting for events: it may resume a task at any moment.
@@ -21,6 +23,8 @@ pub(super) struct Pulse {
     beat: AtomicU64,
     /// The task that was resumed last.
     task: AtomicU64,
+    /// A task has run for too long, and still does. Written by the watchdog.
+    held: AtomicBool,
 }
 
 impl Pulse {
@@ -38,6 +42,11 @@ impl Pulse {
     /// It is suspended again.
     pub(super) fn end(&self) {
         self.beat.store(self.beat.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// Whether the loop is held up, as far as the watchdog has seen.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.load(Relaxed)
     }
 }
 
@@ -158,17 +167,24 @@ impl Shared {
             let time = now - watched.since;
             if beat != watched.beat {
                 if let Some(holder) = watched.holder.take() {
-                    log::warn!("{holder} has let go of its event loop, after {time:.1?}");
+                    inbox.pulse.held.store(false, Relaxed);
+                    warn(format_args!("{holder} has let go of its event loop, after {time:.1?}"));
                 }
                 *watched = Watched { inbox: Arc::downgrade(&inbox), beat, since: now, holder: None };
             } else if running && watched.holder.is_none() && time >= limit {
                 service.counters.held.add();
+                inbox.pulse.held.store(true, Relaxed);
                 let holder = watched.holder.insert(who_runs_on(&inbox, service));
-                log::warn!("{holder} has held up its event loop for {time:.1?}, and still does");
+                warn(format_args!("{holder} has held up its event loop for {time:.1?}, and still does"));
             }
         }
         active
     }
+}
+
+/// The program's logger may panic, which must not end the watch: nobody would see that a loop is let go.
+fn warn(line: fmt::Arguments<'_>) {
+    let _ = catch(|| log::warn!("{line}"));
 }
 
 /// Who runs on this loop, for the log.
