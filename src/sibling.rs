@@ -18,7 +18,8 @@ use crate::park::{self, Context, Parker, Sibling, Unparker};
 /// What it does belongs to the caller's request: if that is cut off, so are its waits, also when it is over. It goes on if it is not
 /// joined; on the event loop only for as long as its loop runs: that of the serving thread ends with the serving, each other one with the
 /// server. If it waits for what may never come, such as a datagram, the handler ends it by cutting its own request off as the last thing
-/// that it does: `request.sender()?.close()`. To a datagram no reply is sent then.
+/// that it does: `request.sender()?.close()`. To a datagram no reply is sent then. A panic is for who joins it; if nobody does, only the
+/// panic hook tells of it.
 ///
 /// # Errors
 ///

@@ -1,6 +1,7 @@
 //! The command line that all serving examples share, and what it makes of a handler.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -106,9 +107,14 @@ impl Options {
 #[allow(dead_code)]
 pub fn netcat(addr: &Addr) -> String {
     let path = || addr.as_path().map_or_else(|| addr.to_string(), |path| path.display().to_string());
+    let host = |addr: &SocketAddr| match addr {
+        // A link-local address is none without its interface.
+        SocketAddr::V6(addr) if addr.scope_id() != 0 => format!("{}%{}", addr.ip(), addr.scope_id()),
+        addr => addr.ip().to_string(),
+    };
     match addr {
-        Addr::Tcp(addr) => format!("nc {} {}", addr.ip(), addr.port()),
-        Addr::Udp(addr) => format!("nc -u {} {}", addr.ip(), addr.port()),
+        Addr::Tcp(addr) => format!("nc {} {}", host(addr), addr.port()),
+        Addr::Udp(addr) => format!("nc -u {} {}", host(addr), addr.port()),
         Addr::Unix(UnixName::Abstract(name)) => format!("socat - ABSTRACT:{}", String::from_utf8_lossy(name)),
         Addr::Unix(_) => format!("nc -U {}", path()),
         Addr::Unixgram(UnixName::Abstract(name)) => {

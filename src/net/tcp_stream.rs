@@ -22,7 +22,8 @@ pub struct TcpStream {
 
 impl TcpStream {
     /// Connects to the first address of `addr` that answers. A name is resolved first, by the system's resolver, on the event loop on a
-    /// thread of its pool. What is an address already is not: a [`SocketAddr`] or its text; an IP address or its text, with a port.
+    /// thread of its pool, for which `addr` must be owned. What is an address already is not resolved: a [`SocketAddr`] or its text; an IP
+    /// address or its text, with a port.
     ///
     /// # Errors
     ///
