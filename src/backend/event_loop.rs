@@ -6,6 +6,7 @@ mod datagrams;
 pub mod hot_parts;
 mod inbox;
 mod offload;
+mod pulse;
 mod reactor;
 mod task;
 mod timers;

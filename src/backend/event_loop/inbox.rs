@@ -12,7 +12,8 @@ use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use super::offload::Offload;
-use super::watchdog::{self, Pulse};
+use super::pulse::Pulse;
+use super::watchdog;
 use crate::coroutine::this_thread;
 use crate::job::Job;
 use crate::lock::lock;

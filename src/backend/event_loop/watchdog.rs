@@ -2,53 +2,18 @@
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::inbox::Inbox;
+use super::pulse::Pulse;
 use crate::backend::threads::Threads;
 use crate::catch::catch;
 use crate::job::Service;
 use crate::lock::lock;
 use crate::park::{TaskId, Unparker};
-
-/// What a loop does now, for the watchdog to see. Written by the loop, which costs it some plain stores per resume.
-#[derive(Default)]
-pub(super) struct Pulse {
-    /// The loop is not waiting for events: it may resume a task at any moment.
-    awake: AtomicBool,
-    /// Odd while a task runs, even while none does; never the same again.
-    beat: AtomicU64,
-    /// The task that was resumed last.
-    task: AtomicU64,
-    /// A task has run for too long, and still does. Written by the watchdog.
-    held: AtomicBool,
-}
-
-impl Pulse {
-    /// The loop is about to wait for events.
-    pub(super) fn rest(&self) {
-        self.awake.store(false, Relaxed);
-    }
-
-    /// A task is resumed.
-    pub(super) fn begin(&self, task: TaskId) {
-        self.task.store(task.0, Relaxed);
-        self.beat.store(self.beat.load(Relaxed) + 1, Relaxed);
-    }
-
-    /// It is suspended again.
-    pub(super) fn end(&self) {
-        self.beat.store(self.beat.load(Relaxed) + 1, Relaxed);
-    }
-
-    /// Whether the loop is held up, as far as the watchdog has seen.
-    pub(super) fn is_held(&self) -> bool {
-        self.held.load(Relaxed)
-    }
-}
 
 /// A thread that looks at the loops' pulses, as often as a handler may hold one. While all loops wait, it sleeps.
 pub(super) struct Watchdog {
