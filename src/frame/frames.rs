@@ -38,6 +38,8 @@ pub struct Frames<R: BufRead, F: Framing> {
     lent: Lent,
     /// What has come of a frame that straddles reads. Empty unless there is such a frame.
     gathered: Vec<u8>,
+    /// How much of that the framing has been given.
+    seen: usize,
     /// How much of that frame makes it worth asking the framing again, if it has said so.
     until: Option<usize>,
     /// Bytes of bodies that nobody has read: they are skipped.
@@ -61,7 +63,7 @@ impl<R: BufRead, F: Framing> Frames<R, F> {
 
     /// As [`new`](Frames::new), for a reader that wants to know when a frame's first byte is waited for.
     pub(crate) fn with_idle(reader: R, framing: F, say_idle: fn(&mut R, bool)) -> Frames<R, F> {
-        Frames { reader, framing, lent: Lent::Nothing, gathered: Vec::new(), until: None, unread: 0, say_idle }
+        Frames { reader, framing, lent: Lent::Nothing, gathered: Vec::new(), seen: 0, until: None, unread: 0, say_idle }
     }
 
     /// Gives the payload of the next frame; `None` if the stream has ended after the last one. What is left of a
@@ -163,6 +165,7 @@ impl<R: BufRead, F: Framing> Frames<R, F> {
             Decoded::More { until } => {
                 let count = bytes.len();
                 self.gathered.extend_from_slice(bytes);
+                self.seen = count;
                 self.until = until;
                 self.reader.consume(count);
                 Ok(None)
@@ -182,7 +185,7 @@ impl<R: BufRead, F: Framing> Frames<R, F> {
             self.reader.consume(count);
             return Ok(None);
         }
-        match self.framing.decode(&self.gathered, before) {
+        match self.framing.decode(&self.gathered, self.seen) {
             Ok(Decoded::Frame { length, payload }) if (before + 1..=before + count).contains(&length) => {
                 self.gathered.truncate(length);
                 self.reader.consume(length - before);
@@ -190,6 +193,7 @@ impl<R: BufRead, F: Framing> Frames<R, F> {
                 Ok(Some(payload))
             }
             Ok(Decoded::More { until }) => {
+                self.seen = self.gathered.len();
                 self.until = until;
                 self.reader.consume(count);
                 Ok(None)

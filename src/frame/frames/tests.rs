@@ -100,6 +100,38 @@ fn what_is_gathered_stays_near_what_has_come() {
 }
 
 #[test]
+fn seen_is_only_what_the_framing_has_been_given() {
+    /// Lines of four bytes at the least, all of them ASCII.
+    struct Ascii;
+
+    impl Framing for Ascii {
+        fn decode(&self, bytes: &[u8], seen: usize) -> io::Result<Decoded> {
+            if !bytes[seen..].is_ascii() {
+                return Err(ErrorKind::InvalidData.into());
+            }
+            if bytes.len() < 4 {
+                return Ok(Decoded::More { until: Some(4) });
+            }
+            let end = bytes.iter().position(|byte| *byte == b'\n');
+            Ok(end.map_or(Decoded::More { until: None }, |end| Decoded::Frame { length: end + 1, payload: 0..end }))
+        }
+
+        fn write_frame(&self, _: &mut dyn io::Write, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    for capacity in 1..8 {
+        for at in 0..6 {
+            let mut stream = *b"abcdef\n";
+            stream[at] = 0xff;
+            let mut frames = Frames::new(BufReader::with_capacity(capacity, &stream[..]), Ascii);
+            assert_eq!(kind(frames.next()), ErrorKind::InvalidData, "byte {at}, {capacity} at a time");
+        }
+    }
+}
+
+#[test]
 fn a_failure_stays() {
     let mut frames = Frames::new(BufReader::with_capacity(2, &b"abcdef\n"[..]), Lines::new().max_frame_length(3));
     for _ in 0..3 {
