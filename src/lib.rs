@@ -114,6 +114,7 @@ mod waker;
 // The system's calls, and the memory that they fill.
 mod socket;
 mod buffer;
+mod map_entries;
 // Panics: caught where a user's code runs, and no reason to give up a lock.
 mod catch;
 mod lock;

@@ -11,7 +11,8 @@ use crate::job::Job;
 ///
 /// * Costs a thread per request, some 15 to 30 microseconds to start; an idle connection costs a thread with its stack, of
 ///   which some 10 to 20 KiB are resident; up to 64 KiB more, the thread's read buffer, once as much has come in at a time.
-/// * Wrong for tens of thousands of connections; [`max_connections`](crate::Server::max_connections) sets a bound.
+/// * Wrong for tens of thousands of connections; [`max_connections`](crate::Server::max_connections) sets a bound. On Linux there may be
+///   some 14,000 threads unless `vm.max_map_count` is raised, and whoever comes then is refused.
 /// * As CPython's `ThreadingMixIn`.
 #[doc(alias = "ThreadingMixIn")]
 pub struct Threading {

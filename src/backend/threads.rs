@@ -7,6 +7,8 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use slab::Slab;
 
+use crate::map_entries::MapEntries;
+
 /// Threads that have been started and not been joined yet.
 pub(super) struct Threads {
     /// What they are called, as debuggers and `top -H` show it; a number follows.
@@ -33,9 +35,10 @@ impl Threads {
     ///
     /// # Errors
     ///
-    /// The system's, if it has no room for another; `body` is dropped then.
+    /// The system's, if it has no room for another, and `OutOfMemory` if it would have none next; `body` is dropped then.
     pub(super) fn spawn(&mut self, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
         self.reap();
+        let entries = MapEntries::take(MapEntries::OF_THREAD)?;
         let entry = self.handles.vacant_entry();
         let (key, ended) = (entry.key(), self.ended.0.clone());
         let mut builder = Builder::new().name(format!("{}-{}", self.name, self.started));
@@ -43,7 +46,7 @@ impl Threads {
             builder = builder.stack_size(size);
         }
         let handle = builder.spawn(move || {
-            let _end = End { key, ended };
+            let (_end, _entries) = (End { key, ended }, entries);
             body();
         })?;
         entry.insert(handle);

@@ -7,16 +7,17 @@
 //! what it hands out is a stack.
 #![allow(unsafe_code)]
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use corosensei::stack::valgrind::ValgrindStackRegistration;
 use corosensei::stack::{Stack as CorosenseiStack, StackPointer};
+
+use crate::map_entries::MapEntries;
 
 /// Free stacks that keep the pages they have touched. An older one gives its memory back to the system.
 const WARM: usize = 64;
@@ -173,12 +174,9 @@ pub(crate) struct Mapping {
     /// Bytes of one stack, the lowest `page` of which are its guard.
     stride: usize,
     page: usize,
-    /// How many of its guards `mprotect` has made.
-    protected: Cell<usize>,
+    /// What the guards take that `mprotect` has made.
+    entries: RefCell<Vec<MapEntries>>,
 }
-
-/// Guards made by `mprotect` in all the mappings of this process.
-static PROTECTED: AtomicUsize = AtomicUsize::new(0);
 
 /// Address space is not memory: most of a stack is never touched. (Only Linux counts it unless it is told.)
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -203,26 +201,16 @@ impl Mapping {
         unsafe {
             libc::madvise(start.as_ptr().cast(), len, libc::MADV_NOHUGEPAGE)
         };
-        Ok(Mapping { start, len, stride, page, protected: Cell::new(0) })
+        Ok(Mapping { start, len, stride, page, entries: RefCell::default() })
     }
 
     /// Makes the page a guard by `mprotect`, unless there are too many already.
     fn protect_guard(&self, bottom: usize) -> io::Result<()> {
-        if PROTECTED.fetch_add(1, Ordering::Relaxed) >= protect_limit() {
-            PROTECTED.fetch_sub(1, Ordering::Relaxed);
-            let message =
-                "no more coroutine stacks: each takes two map entries, and vm.max_map_count is nearly reached";
-            return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
-        }
+        let entries = MapEntries::take(MapEntries::OF_SPLIT)?;
         // SAFETY: as in `install_guard`.
-        let protected = check(unsafe { libc::mprotect(bottom as *mut _, self.page, libc::PROT_NONE) });
-        match protected {
-            Ok(()) => self.protected.set(self.protected.get() + 1),
-            Err(_) => {
-                PROTECTED.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-        protected
+        check(unsafe { libc::mprotect(bottom as *mut _, self.page, libc::PROT_NONE) })?;
+        self.entries.borrow_mut().push(entries);
+        Ok(())
     }
 
     /// Runs `call`, which runs a coroutine on a stack of this mapping: a fault at a guard is its overflow.
@@ -250,7 +238,6 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the mapping is this value's, and every stack in it holds a reference to this value, so none is left.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
-        PROTECTED.fetch_sub(self.protected.get(), Ordering::Relaxed);
     }
 }
 
@@ -271,16 +258,6 @@ fn install_guard(bottom: usize, page: usize) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn install_guard(_: usize, _: usize) -> io::Result<()> {
     Err(io::Error::from_raw_os_error(libc::EINVAL))
-}
-
-/// How many guards `mprotect` may make: half the map entries, less a reserve for everything else in the process.
-fn protect_limit() -> usize {
-    /// Linux's default of `vm.max_map_count`.
-    const DEFAULT: usize = 65_530;
-    const RESERVE: usize = 8_192;
-    let entries = std::fs::read_to_string("/proc/sys/vm/max_map_count");
-    let entries = entries.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT);
-    entries.saturating_sub(RESERVE) / 2
 }
 
 /// Makes an overflow say what it is before the process ends. (The standard library does so for the stacks of its threads.)
@@ -418,18 +395,18 @@ mod tests {
     fn guards_count_until_their_pool_is_gone() {
         // More than all the other tests have at a time.
         const MANY: usize = 4096;
-        let protected = || PROTECTED.load(Ordering::Relaxed);
         let mut stacks = Stacks::new(1);
         stacks.guard = Guard::Protect;
         let taken: Vec<Stack> = (0..MANY).map(|_| stacks.acquire().unwrap()).collect();
-        assert!(protected() >= MANY);
+        assert!(MapEntries::taken() >= MANY * MapEntries::OF_SPLIT);
         for _ in 0..MANY {
             // Not the address of a page.
             let error = taken[0].mapping.protect_guard(1).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
         }
         drop((taken, stacks));
-        assert!(protected() < MANY, "{} guards are left", protected());
+        let left = MapEntries::taken();
+        assert!(left < MANY * MapEntries::OF_SPLIT, "{left} map entries are left");
     }
 
     #[test]

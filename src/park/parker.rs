@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::home::{Home, Sibling, Source, TaskId, Unparker, Work};
 use crate::coroutine::{Pause, Suspender};
+use crate::map_entries::MapEntries;
 use crate::readiness::Readiness;
 use crate::waker::{LateWaker, Waker};
 
@@ -169,7 +170,11 @@ impl Home for ThreadHome {
     }
 
     fn spawn(&self, sibling: Box<dyn Sibling>) -> io::Result<()> {
-        thread::Builder::new().name("sibling".to_string()).spawn(move || sibling.run(Parker::for_thread(None)))?;
+        let entries = MapEntries::take(MapEntries::OF_THREAD)?;
+        thread::Builder::new().name("sibling".to_string()).spawn(move || {
+            let _entries = entries;
+            sibling.run(Parker::for_thread(None));
+        })?;
         Ok(())
     }
 
