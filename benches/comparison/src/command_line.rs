@@ -103,7 +103,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub warmup: Option<Duration>,
 
-    /// The most bytes of one write, for messages that are to be sent in pieces
+    /// The most bytes of one write, for messages that are to be sent in pieces, which no datagram is
     #[arg(long, value_name = "BYTES", value_parser = positive)]
     pub write: Option<usize>,
 

@@ -56,7 +56,8 @@ impl Messages {
         Self::new(Kind::Checked { request: request.into(), check: Arc::new(check) })
     }
 
-    /// Sends a request in writes of this many bytes at the most, and reads the reply meanwhile. By default whole.
+    /// Sends a request in writes of this many bytes at the most, and reads the reply meanwhile. By default whole, as a datagram
+    /// always is.
     pub fn in_writes_of(mut self, bytes: usize) -> Self {
         self.write_bytes = bytes.max(1);
         self

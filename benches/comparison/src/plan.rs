@@ -74,9 +74,12 @@ impl Plan {
                         };
                         Ok(Entry { server: server.name.clone(), launch })
                     };
-                    let messages = match selection.write_bytes {
-                        Some(bytes) => case.messages().clone().in_writes_of(bytes),
-                        None => case.messages().clone(),
+                    let messages = case.messages().clone();
+                    let messages = match (transport, selection.write_bytes) {
+                        // A part of a datagram is another datagram.
+                        (Transport::Udp, _) => messages.in_writes_of(usize::MAX),
+                        (_, Some(bytes)) => messages.in_writes_of(bytes),
+                        (_, None) => messages,
                     };
                     groups.push(Group {
                         case: case.name().to_owned(),
@@ -202,6 +205,21 @@ mod tests {
         assert_eq!(named("echo"), ["echo 64 B tcp 1", "echo 64 B tcp 10", "echo 64 B slowly tcp 5"]);
         assert_eq!(named("flood"), ["flood tcp 7"]);
         assert_eq!(named("else"), [""; 0]);
+    }
+
+    #[test]
+    fn a_datagram_is_one_write() {
+        let messages = Messages::echo(64).in_writes_of(48);
+        let case = Case::new("echo", |_: &mut socketserver::Request| Ok(()), messages).connections([1]);
+        let cases = [case.transports([Transport::Tcp, Transport::Udp])];
+        let writes = |write_bytes| {
+            let selection = Selection { write_bytes, ..Selection::default() };
+            let plan = Plan::new(&cases, &Server::own(1), &selection, OpenFiles { limit: 1024 }, Path::new("/tmp"));
+            let groups = plan.expect("something is selected").groups;
+            groups.into_iter().map(|group| group.traffic.messages.write_bytes).collect::<Vec<_>>()
+        };
+        assert_eq!(writes(None), [48, usize::MAX]);
+        assert_eq!(writes(Some(7)), [7, usize::MAX]);
     }
 
     #[test]
