@@ -9,7 +9,7 @@ use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
 use crate::addr::Addr;
@@ -60,7 +60,7 @@ pub(super) fn bind(
     // The file is made with the socket's own mode here, so that it never has a wider one.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if let Some(mode) = mode {
-        rustix::fs::fchmod(fd, rustix::fs::Mode::from_bits_truncate(mode))?;
+        rustix::fs::fchmod(fd, Mode::from_bits_truncate(mode))?;
     }
     match socket::bind(fd.as_fd(), addr) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
@@ -83,11 +83,12 @@ pub(super) fn bind(
     Ok(Some(claim))
 }
 
-fn lock_folder(path: &Path) -> Option<fs::File> {
+fn lock_folder(path: &Path) -> Option<OwnedFd> {
     /// Servers hold the lock for a moment. Anybody who may read the folder could hold it for longer, and keep them from starting.
     const PATIENCE: Duration = Duration::from_secs(1);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder = fs::File::open(folder).ok()?;
+    // Opening a pipe would wait for who writes to it.
+    let folder = rustix::fs::open(folder, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let until = Instant::now() + PATIENCE;
     loop {
         match flock(&folder, FlockOperation::NonBlockingLockExclusive) {

@@ -119,6 +119,19 @@ fn a_regular_file_is_not_touched() {
 }
 
 /// Neither one to a stale socket, nor one to nothing.
+/// It would be waited for until somebody writes to it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pipe_is_no_folder() {
+    let (_folder, path) = folder();
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    for kind in KINDS {
+        let below = path.join("socket");
+        let error = within("binding", move || kind.bind(below).map(|_| ())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotADirectory);
+    }
+}
+
 #[test]
 fn a_symlink_is_not_touched() {
     for kind in KINDS {
