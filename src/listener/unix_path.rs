@@ -77,10 +77,33 @@ pub(super) fn bind(
     let claim = Claim { path: absolute, device: made.dev(), inode: made.ino(), process: process::id() };
     if let Some(mode) = mode {
         // And what the umask has taken away is given back.
-        fs::set_permissions(path, Permissions::from_mode(mode))?;
+        set_mode(path, mode)?;
     }
     prepare()?;
     Ok(Some(claim))
+}
+
+/// Not by the path, where that can be: whoever may rename files in the folder could put a link there, to a file of the server's user.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    use rustix::fs::FileType;
+    use std::os::fd::AsRawFd;
+
+    let file = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::Socket {
+        return Err(in_use("it is not a socket"));
+    }
+    let mode = Permissions::from_mode(mode);
+    match fs::set_permissions(format!("/proc/self/fd/{}", file.as_raw_fd()), mode.clone()) {
+        // Without `/proc` there is no other way.
+        Err(error) if error.kind() == ErrorKind::NotFound => fs::set_permissions(path, mode),
+        result => result,
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 fn lock_folder(path: &Path) -> Option<OwnedFd> {
@@ -101,7 +124,6 @@ fn lock_folder(path: &Path) -> Option<OwnedFd> {
 
 /// Removes the socket file of a server that is gone.
 fn remove_stale(path: &Path, addr: &Addr) -> io::Result<()> {
-    let in_use = |why: &str| io::Error::new(ErrorKind::AddrInUse, format!("the path exists, and {why}"));
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
         return Err(in_use("it is not a socket"));
     }
@@ -112,5 +134,36 @@ fn remove_stale(path: &Path, addr: &Addr) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => Err(error),
         // Also when its queue is full, or it is a socket of the other kind: somebody is there.
         _ => Err(in_use("a server is listening there")),
+    }
+}
+
+fn in_use(why: &str) -> io::Error {
+    io::Error::new(ErrorKind::AddrInUse, format!("the path exists, and {why}"))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn only_a_socket_is_given_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let [socket, file, link, other_link] =
+            ["socket", "file", "link", "other link"].map(|name| folder.path().join(name));
+        let _listener = UnixListener::bind(&socket).unwrap();
+        fs::write(&file, "secret").unwrap();
+        symlink(&file, &link).unwrap();
+        symlink(&socket, &other_link).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        let before = [mode(&file), mode(&socket)];
+        for path in [&file, &link, &other_link] {
+            assert_eq!(set_mode(path, 0o606).unwrap_err().kind(), ErrorKind::AddrInUse);
+        }
+        assert_eq!([mode(&file), mode(&socket)], before);
+        set_mode(&socket, 0o606).unwrap();
+        assert_eq!(mode(&socket), 0o606);
     }
 }
