@@ -13,6 +13,8 @@
 //!
 //! A file appears under its name when it is complete and its checksum is right, or not at all. Until then it has a name that begins
 //! with a dot, which no upload can have.
+//!
+//! Whoever can connect can fill the disk: `--max-size` is for each file, and nothing limits how many there are.
 
 #[path = "../options/mod.rs"]
 mod options;
