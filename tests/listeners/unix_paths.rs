@@ -118,7 +118,6 @@ fn a_regular_file_is_not_touched() {
     }
 }
 
-/// Neither one to a stale socket, nor one to nothing.
 /// It would be waited for until somebody writes to it.
 #[cfg(target_os = "linux")]
 #[test]
@@ -132,6 +131,7 @@ fn a_pipe_is_no_folder() {
     }
 }
 
+/// Neither one to a stale socket, nor one to nothing.
 #[test]
 fn a_symlink_is_not_touched() {
     for kind in KINDS {
