@@ -248,10 +248,10 @@ fn install_guard(bottom: usize, page: usize) -> io::Result<()> {
     // SAFETY: the page belongs to a stack that is not handed out yet, so nothing of value is in it.
     let advise = |advice| check(unsafe { libc::madvise(bottom as *mut _, page, advice) });
     advise(MADV_GUARD_INSTALL)?;
-    // An emulator may say yes to all advice that it does not know. Only a page without a guard can be filled.
+    // An emulator may say yes to all advice that it does not know. It is a guard if filling the page would fault.
     match advise(libc::MADV_POPULATE_READ) {
-        Ok(()) => Err(io::Error::from_raw_os_error(libc::EINVAL)),
-        Err(_) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Ok(()),
+        _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
     }
 }
 
