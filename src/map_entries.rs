@@ -26,18 +26,19 @@ impl MapEntries {
     ///
     /// `OutOfMemory` if that would leave too few for everything else in the process.
     pub(crate) fn take(count: usize) -> io::Result<MapEntries> {
-        // Dropped again if there is no room.
-        let entries = MapEntries(count);
-        let taken = TAKEN.fetch_add(count, Relaxed) + count;
-        if taken > MOST.load(Relaxed) {
+        let within = |most: usize| {
+            let add = |taken: usize| taken.checked_add(count).filter(|all| *all <= most);
+            TAKEN.fetch_update(Relaxed, Relaxed, add).is_ok()
+        };
+        if !within(MOST.load(Relaxed)) {
             // It may have been raised.
             MOST.store(most(), Relaxed);
-            if taken > MOST.load(Relaxed) {
+            if !within(MOST.load(Relaxed)) {
                 let message = "no more stacks: each takes some map entries, and vm.max_map_count is nearly reached";
                 return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
             }
         }
-        Ok(entries)
+        Ok(MapEntries(count))
     }
 
     #[cfg(test)]
@@ -60,4 +61,17 @@ fn most() -> usize {
     let entries = std::fs::read_to_string("/proc/sys/vm/max_map_count");
     let entries = entries.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT);
     entries.saturating_sub(RESERVE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_are_left_for_everything_else() {
+        for too_many in [most() + 1, usize::MAX] {
+            assert_eq!(MapEntries::take(too_many).err().map(|error| error.kind()), Some(io::ErrorKind::OutOfMemory));
+        }
+        assert!(MapEntries::take(MapEntries::OF_THREAD).is_ok());
+    }
 }

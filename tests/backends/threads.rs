@@ -156,21 +156,3 @@ fn a_thread_that_has_ended_is_not_left_behind() {
         assert_eq!(server.close().unwrap().unfinished, 0);
     });
 }
-
-/// A thread for which the kernel has too few map entries would end the process, from within std.
-#[cfg(target_os = "linux")]
-#[test]
-fn more_threads_than_there_is_room_for_are_an_error() {
-    in_child(|| {
-        let most: usize = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap();
-        let activate = |workers| {
-            let place = Place::new(Kind::Tcp4);
-            let result = bind_with(&place, ForkingStyle::new(workers), |_: &mut Request| Ok(())).activate();
-            until("the workers end", || threads() < 10);
-            result
-        };
-        // Or the limit of threads, whichever comes first.
-        assert!(activate(most / 2).is_err());
-        activate(40).unwrap();
-    });
-}
