@@ -111,7 +111,7 @@ mod coroutine;
 mod readiness;
 mod deadline;
 mod waker;
-// The system's calls, and the memory that they fill.
+// The system's calls, the memory that they fill, and what the system has few of.
 mod socket;
 mod buffer;
 mod map_entries;

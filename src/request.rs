@@ -318,9 +318,9 @@ impl Request {
         self.core.live.is_draining()
     }
 
-    /// Whether this request has been cut off, at the deadline of a drain or by [`Sender::close`]: all that it would wait for fails then, but
-    /// for locks and conditions. A loop that waits for a [`Condvar`](crate::sync::Condvar) asks this before each wait, as that may be all
-    /// that it does.
+    /// Whether this request has been cut off, at the deadline of a drain or by [`Sender::close`]: whatever it would wait for fails then, but
+    /// for locks and conditions. A loop that waits for a [`Condvar`](crate::sync::Condvar), and for nothing else, asks this before each
+    /// wait: it would not hear of the cut otherwise.
     pub fn is_cut_off(&self) -> bool {
         self.core.live.is_cut()
     }

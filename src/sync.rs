@@ -20,8 +20,8 @@
 //! | a channel's `send` and `recv`, also with a timeout | goes on waiting | fails |
 //!
 //! So a handler that waits for work asks [`Request::is_draining`](crate::Request::is_draining) in the condition that it waits for, and
-//! writes the loop itself, because nothing but its condition, or its timeout, ends a `wait_while`. A request that a
-//! [`Sender`](crate::Sender) has closed is not draining: where that may happen, the loop asks
+//! writes the loop itself, because `wait_while` ends by its condition alone, and `wait_timeout_while` by that or its timeout. A request
+//! that a [`Sender`](crate::Sender) has closed is not draining: where that may happen, the loop asks
 //! [`Request::is_cut_off`](crate::Request::is_cut_off), too. The drain comes to the request alone: what it has spawned hears of the cut,
 //! but not of the drain, and threads of no request hear of neither. A wait that nothing ends lasts beyond the server's end on a thread; on
 //! an event loop it is unwound (see [`EventLoop`](crate::backend::EventLoop#rules-for-handlers)).

@@ -81,9 +81,8 @@ use crate::waker::Waker;
 /// panic. With `panic = "abort"` it is leaked.
 ///
 /// **The stack.** A coroutine's stack is 256 KiB of address space ([`stack_size`](EventLoop::stack_size)) with a guard page below. An
-/// overflow ends the process with a line that says so. Only pages that have been touched take memory, 4 KiB each; of
-/// the stacks that lie idle, all but 64 of each loop give theirs back. What a handler has touched when it waits for its next line,
-/// measured on x86-64:
+/// overflow ends the process with a line that says so. Only pages that have been touched take memory, 4 KiB each; of the stacks that lie
+/// idle, all but 64 of each loop give theirs back. What a handler has touched when it waits for its next line, measured on x86-64:
 ///
 /// | handler | release | debug |
 /// |---|---|---|

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::unbounded;
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use socketserver::backend::EventLoop;
 use socketserver::net::TcpStream;
 use socketserver::sync::{Condvar, Mutex, channel};
@@ -109,6 +109,16 @@ pub fn siblings_end_with_their_loops(cell: Cell) {
     assert_eq!((served.unfinished, ended.load(SeqCst)), (0, 2));
 }
 
+/// One at a time, so that they are on different loops.
+#[track_caller]
+fn two_that_have_begun(running: &Running, beginning: &Receiver<()>) -> [Client; 2] {
+    [(); 2].map(|()| {
+        let client = Client::connect(&running.addr);
+        receive("the beginning of a request", beginning);
+        client
+    })
+}
+
 /// It hears of no cut, because it waits for a lock. The server is gone, but not the other loop.
 pub fn who_is_left_on_another_loop_goes_on_without_the_server(cell: Cell) {
     let (place, lock) = (cell.place(), Arc::new(Mutex::new(())));
@@ -121,11 +131,7 @@ pub fn who_is_left_on_another_loop_goes_on_without_the_server(cell: Cell) {
         Ok(())
     }));
     let held = lock.lock();
-    let clients = [(); 2].map(|()| {
-        let client = Client::connect(&running.addr);
-        receive("the beginning of a request", &beginning);
-        client
-    });
+    let clients = two_that_have_begun(&running, &beginning);
     running.handle.drain(Duration::ZERO);
     let (server, served) = running.ended();
     assert_eq!(served.cut, 2);
@@ -139,7 +145,7 @@ pub fn who_is_left_on_another_loop_goes_on_without_the_server(cell: Cell) {
 
 /// As on the serving thread's loop, which has gone with the serving. No error gets it out of there.
 pub fn who_is_left_on_another_loop_is_unwound_when_the_server_is_closed(cell: Cell) {
-    struct Unwound(crossbeam_channel::Sender<()>);
+    struct Unwound(Sender<()>);
 
     impl Drop for Unwound {
         fn drop(&mut self) {
@@ -155,11 +161,7 @@ pub fn who_is_left_on_another_loop_is_unwound_when_the_server_is_closed(cell: Ce
         drop(never.1.wait_while(never.0.lock().unwrap(), |_| true));
         Ok(())
     }));
-    let clients = [(); 2].map(|()| {
-        let client = Client::connect(&running.addr);
-        receive("the beginning of a request", &beginning);
-        client
-    });
+    let clients = two_that_have_begun(&running, &beginning);
     running.handle.drain(Duration::ZERO);
     let (server, served) = running.ended();
     assert_eq!((served.cut, served.unfinished), (2, 2));
